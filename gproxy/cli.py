@@ -1,0 +1,77 @@
+"""The command line.
+
+Exit statuses: 0 asked to stop, or the configuration is good; 1 a defect of gproxy's;
+2 a wrong command line or configuration, or an address that can't be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from gproxy import __version__, config
+from gproxy.core.settings import Config
+from gproxy.errors import BindError, ConfigError, GproxyError
+
+USAGE_ERROR = 2
+
+_DESCRIPTION = "A TCP load balancer: health checks, connection pooling, StatsD metrics, on gevent."
+_EPILOG = "`gproxy demo` needs no configuration: it starts three origins and a balancer in front of them."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run gproxy; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["demo"]:
+            return _demo(arguments[1:])
+        return _balancer(arguments)
+    except (ConfigError, BindError, GproxyError) as error:
+        print(f"gproxy: {error}" if not isinstance(error, ConfigError) else str(error), file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _balancer(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("gproxy", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml; or: demo")
+    parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
+    options = parser.parse_args(arguments)
+    sys.path.insert(0, os.getcwd())  # where a policy of the user's is looked for, as with `python -m`
+    settings = config.load(options.config)
+    if options.test:
+        return _check(options.config, settings)
+    from gproxy.supervisor import Supervisor  # late: checking a file need not start gevent
+
+    return Supervisor(settings).run()
+
+
+def _check(path: str, settings: Config) -> int:
+    from gproxy.worker import load_choice
+
+    for upstream in settings.upstreams:
+        if upstream.balance.kind == "python":
+            load_choice(upstream)
+    print(f"{path}: the configuration is good")
+    return 0
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("gproxy demo", description="Three origins and a balancer in front of them.")
+    parser.add_argument("--port", type=_port, default=9000, help="the balancer's port (default 9000, 0: any)")
+    parser.add_argument(
+        "--origin-port", type=_port, default=9100, help="the first origin's port (default 9100, 0: any)"
+    )
+    options = parser.parse_args(arguments)
+    from gproxy import demo
+
+    return demo.run(options.port, options.origin_port)
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return port

@@ -1,0 +1,180 @@
+"""The configuration as running code sees it: frozen values, checked once by config.py.
+
+Every duration is in seconds, every size in bytes. The metadata of a field is its line
+in the reference of keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from gproxy.core.address import Address
+
+
+def key(default: Any, doc: str) -> Any:
+    """A field that stands in the configuration file under its own name."""
+    return field(default=default, metadata={"doc": doc})
+
+
+class Mode(Enum):
+    TCP = "tcp"
+    HTTP = "http"
+
+
+class Reuse(Enum):
+    """What a returned connection is good for (DESIGN section 5)."""
+
+    NEVER = "never"
+    QUIESCENT = "quiescent"
+    SAFE = "safe"
+
+
+class AllDown(Enum):
+    """What a tcp client sees when no backend can serve it."""
+
+    RESET = "reset"
+    CLOSE = "close"
+
+
+class DownAction(Enum):
+    """What happens to the sessions of a backend that goes down."""
+
+    KEEP = "keep"
+    CLOSE_SESSIONS = "close_sessions"
+
+
+class Probe(Enum):
+    TCP = "tcp"
+    HTTP = "http"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """DESIGN section 7. All finite, all on the monotonic clock."""
+
+    backend_connect_timeout: float = key(5.0, "one dial of a backend")
+    connection_idle_timeout: float = key(60.0, "a tcp session without a byte either way; an idle pooled connection")
+    request_head_timeout: float = key(10.0, "http: a client slow to send its head")
+    client_idle_timeout: float = key(60.0, "http: a keep-alive client between requests")
+    response_timeout: float = key(60.0, "http: a backend silent after the request was sent")
+    stall_timeout: float = key(60.0, "a peer that takes no more bytes")
+    half_close_timeout: float = key(30.0, "the other side's silence after one side's FIN")
+    queue_timeout: float = key(5.0, "waiting for a connection slot of a backend")
+    tunnel_timeout: float = key(3600.0, "http: an upgraded connection without a byte either way")
+
+    def override(self, named: tuple[tuple[str, float], ...]) -> Timeouts:
+        """These, with the named ones replaced."""
+        return replace(self, **dict(named)) if named else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    size: int = key(10, "idle connections kept per backend; the oldest is closed when one more comes")
+    reuse: Reuse = key(Reuse.NEVER, "what a returned connection is good for: never, quiescent (tcp), safe (http)")
+    preconnect: int = key(0, "fresh connections kept ready per backend")
+    idle_timeout: float = key(60.0, "how long an idle connection is kept")
+    max_age: float = key(3600.0, "how long after its dial a connection may still be lent")
+    max_uses: int = key(10000, "how many times a connection may be lent")
+    quiescent_for: float = key(0.1, "quiescent: how long the backend must have been silent before a return")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckSettings:
+    type: Probe = key(Probe.TCP, "tcp connects, http asks, none trusts")
+    interval: float = key(5.0, "between two checks of one backend, jittered by a tenth")
+    fast_interval: float = key(1.0, "between checks while the last one disagreed with the state; never above interval")
+    timeout: float = key(2.0, "for one check")
+    rise: int = key(2, "successes in a row that bring a backend up")
+    fall: int = key(3, "failures in a row that take a backend down")
+    port: int | None = key(None, "another port to check than the backend's own")
+    path: str = key("/", "http: the path to ask for")
+    host: str | None = key(None, "http: the Host header; the backend's address by default")
+    expect_status: tuple[tuple[int, int], ...] = key(((200, 399),), "http: statuses that are healthy, such as 200-399")
+    expect_body: str | None = key(None, "http: text that the first 64 KiB of the body must contain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassiveHealthSettings:
+    connect_failures: int = key(3, "failed dials in a row that eject a backend; 0 turns ejection off")
+    eject_for: float = key(10.0, "the first ejection; each one after it is longer by as much")
+    max_eject_for: float = key(300.0, "the longest ejection")
+    max_ejected_percent: int = key(50, "share of an upstream's backends that may be ejected at once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    name: str = key("", "its name in logs and metrics; the address by default")
+    address: Address = key(Address(), "host:port, [v6]:port or unix:/path")
+    weight: int = key(1, "its share of the load beside the others, 1 to 1000")
+    max_connections: int | None = key(None, "borrowed and idle connections together; no limit by default")
+    backup: bool = key(False, "serves only while no other backend can")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceSettings:
+    """A policy by its name, and what it needs: a dotted path (``python``) or a source (``hash``)."""
+
+    kind: str = "round_robin"
+    argument: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    name: str
+    backends: tuple[BackendSettings, ...]
+    balance: BalanceSettings = key(BalanceSettings(), "how a backend is chosen")
+    retries: int = key(2, "further backends tried when a dial fails")
+    all_down: AllDown = key(AllDown.RESET, "tcp: reset or close when no backend can serve")
+    down_action: DownAction = key(DownAction.KEEP, "sessions of a backend that goes down: keep or close_sessions")
+    resolve_interval: float = key(30.0, "between two look-ups of the backends' host names")
+    pool: PoolSettings = key(PoolSettings(), "idle backend connections")
+    health_check: HealthCheckSettings = key(HealthCheckSettings(), "active checks")
+    passive_health: PassiveHealthSettings = key(PassiveHealthSettings(), "ejection of backends that fail sessions")
+    timeouts: Timeouts = Timeouts()  # load_balancer's, overridden by those that the upstream names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    name: str
+    bind: Address
+    upstream: str
+    mode: Mode = key(Mode.TCP, "tcp or http")
+    max_connections: int = key(10000, "sessions at once; more wait in the kernel's backlog")
+    backlog: int = key(1024, "connections that the kernel holds until they are accepted")
+    overrides: tuple[tuple[str, float], ...] = ()  # the timeouts that the listener names for itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsdSettings:
+    host: str = key("127.0.0.1", "where StatsD listens, over UDP")
+    port: int = key(8125, "its port")
+    prefix: str = key("gproxy", "before every name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    level: str = key("info", "debug, info, warning or error")
+    format: str = key("text", "text or json")
+    access: str = key("-", "access log: off, - for standard output, or a path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    listeners: tuple[ListenerSettings, ...]
+    upstreams: tuple[UpstreamSettings, ...]
+    workers: int = 1
+    drain_timeout: float = 30.0
+    metrics_interval: float = 10.0
+    statsd: StatsdSettings | None = None
+    log: LogSettings = LogSettings()
+    warnings: tuple[str, ...] = ()  # what can run but was hardly meant, a line each with its place
+
+    def upstream(self, name: str) -> UpstreamSettings:
+        """KeyError for a name that config.py would have refused."""
+        for upstream in self.upstreams:
+            if upstream.name == name:
+                return upstream
+        raise KeyError(name)

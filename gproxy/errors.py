@@ -1,0 +1,75 @@
+"""Every error that gproxy raises on purpose.
+
+An error of the data path knows its side, its phase and whether another backend may be
+tried, so that a session never has to guess from an errno.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class GproxyError(Exception):
+    """The base of them all."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a configuration: its line (from 1, 0 where there is none), key path and message."""
+
+    line: int
+    path: str
+    message: str
+
+
+class ConfigError(GproxyError):
+    """A configuration that can't be used, with all of its problems at once."""
+
+    def __init__(self, source: str, problems: list[Problem]):
+        self.source = source
+        self.problems = sorted(problems)
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """``file:line: key.path: message``, one line a problem."""
+        return [
+            f"{self.source}:{p.line}: " + (f"{p.path}: " if p.path else "") + p.message
+            if p.line
+            else f"{self.source}: {p.message}"
+            for p in self.problems
+        ]
+
+
+class BindError(GproxyError):
+    """A listener's address can't be had: in use, not ours, not permitted."""
+
+
+class DialFailure(Enum):
+    """Why a dial failed. RESOURCES is our own fault and says nothing of the backend."""
+
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    UNRESOLVED = "unresolved"
+    RESOURCES = "resources"
+
+
+class DialError(GproxyError):
+    """A backend could not be connected to. Nothing was sent, so another may always be tried."""
+
+    side = "backend"
+    phase = "connect"
+    retryable = True
+
+    def __init__(self, failure: DialFailure, message: str):
+        self.failure = failure
+        super().__init__(message)
+
+
+class QueueTimeout(GproxyError):
+    """No connection slot of any backend came free in time."""
+
+    side = "proxy"
+    phase = "queue"
+    retryable = False

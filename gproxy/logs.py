@@ -1,0 +1,294 @@
+"""Log lines on their way out: no session ever waits for a disk, a pipe or a terminal.
+
+    write() ──► lines in memory (bounded) ──► greenlet, every 0.2 s ──► one thread: os.write
+
+A full buffer drops the new line and counts it. A target that fails is reported once,
+loses and counts what it was given, and is tried again with the next batch. A stuck one
+holds only its thread. A sink belongs to the process that made it: make it after a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import select
+from collections.abc import Callable
+from threading import get_ident
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from gproxy.accesslog import timestamp
+from gproxy.core.settings import LogSettings
+from gproxy.errors import GproxyError
+
+BUFFER = 4 * 1024 * 1024  # bytes of lines that may wait; at 120 bytes a line, about 35,000 lines
+FLUSH_BYTES = 64 * 1024  # a write this large costs no more per line than a larger one
+FLUSH_INTERVAL = 0.2  # seconds; what a crash may lose, and how late `tail -f` runs
+EXIT_TIMEOUT = 1.0  # seconds that a stuck target may delay the process's exit
+STDOUT = 1
+STDERR = 2
+NEWLINE = 10
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_log = logging.getLogger("gproxy.logs")
+
+
+class LogTargetError(GproxyError):
+    """A log file that can't be opened."""
+
+
+def _ignore(_lines: int) -> None:
+    pass
+
+
+class LogSink:
+    """A target of lines: `-` for standard output, a path, or an open file descriptor such as `STDERR`.
+
+    `write` is for the hub's thread; from another it is safe, but the line may leave later.
+    `dropped` is called with the number of lines just lost.
+    """
+
+    def __init__(self, target: str | int, dropped: Callable[[int], object] = _ignore, *, limit: int = BUFFER):
+        """LogTargetError if a path can't be opened for appending."""
+        self.name = {"-": "standard output", STDERR: "standard error"}.get(target, str(target))
+        self.limit = limit
+        self._file = _File(target)
+        self._dropped = dropped
+        self._lines: list[bytes] = []
+        self._waiting = 0  # bytes in _lines
+        self._in_thread: list[bytes] = []
+        self._writing = 0  # bytes in _in_thread
+        self._wake = Event()
+        self._thread = get_ident()
+        self._pool = ThreadPool(1)
+        self._flusher: gevent.Greenlet | None = None
+        self._lost = 0  # lines, since the target began to fail
+        self._failing = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "failing" if self._failing else "ok"
+        return f"<LogSink {self.name} {state} waiting={self._waiting + self._writing}>"
+
+    def start(self) -> None:
+        """Flush from now on, every FLUSH_INTERVAL or FLUSH_BYTES, until `close`."""
+        if self._flusher is None and not self._closed:
+            self._flusher = gevent.spawn(self._run)
+
+    def write(self, line: str | bytes) -> None:
+        """Take one line without its newline. Never blocks."""
+        data = line if isinstance(line, bytes) else line.encode(errors="backslashreplace")
+        size = len(data) + 1
+        if self._closed or self._waiting + self._writing + size > self.limit:
+            self._dropped(1)
+            return
+        self._lines.append(data)
+        self._waiting += size
+        if self._waiting >= FLUSH_BYTES and get_ident() == self._thread:
+            self._wake.set()
+
+    def reopen(self) -> None:
+        """Open the path anew before the next write, because somebody has renamed the file."""
+        self._file.stale = True
+        self._wake.set()
+
+    def flush(self, timeout: float = EXIT_TIMEOUT) -> bool:
+        """Wait until all lines left, or for `timeout` seconds: then False."""
+        self.start()
+        with gevent.Timeout(timeout, False):
+            while self._lines or self._in_thread:
+                self._wake.set()
+                gevent.sleep(0.005)
+        return not (self._lines or self._in_thread)
+
+    def close(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """Flush for at most `timeout` seconds; what is left then is dropped, and so is what still comes."""
+        if self._closed:
+            return
+        flushed = self.flush(timeout)
+        self._closed = True
+        if self._flusher is not None:
+            self._flusher.kill()
+        if flushed:  # if not, the thread is stuck on the descriptor, and ends with the process
+            self._pool.kill()
+            self._file.close()
+        self._drop(len(self._lines) + len(self._in_thread))
+        self._lines, self._waiting = [], 0
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(FLUSH_INTERVAL)
+            self._wake.clear()
+            if self._lines or self._file.stale:
+                self._write_batch()
+
+    def _write_batch(self) -> None:
+        """Hand all lines to the thread, wait for it, note what became of them."""
+        self._in_thread, self._writing = self._lines, self._waiting
+        self._lines, self._waiting = [], 0
+        lost, error = self._pool.apply(self._file.write, (self._in_thread,))
+        self._in_thread, self._writing = [], 0
+        self._drop(lost)
+        if error is not None:
+            self._failed(error)
+        elif self._failing:
+            self._recovered()
+
+    def _drop(self, lines: int) -> None:
+        if lines:
+            self._lost += lines
+            self._dropped(lines)
+
+    def _failed(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            _log.error("%s can't be written to: %s; log lines are lost until it can", self.name, error.strerror)
+
+    def _recovered(self) -> None:
+        _log.warning("%s can be written to again, %d log lines were lost", self.name, self._lost)
+        self._failing, self._lost = False, 0
+
+
+class _File:
+    """A target's descriptor; `write` runs in the sink's thread, and nothing else touches it meanwhile."""
+
+    def __init__(self, target: str | int):
+        self._path = target if isinstance(target, str) and target != "-" else None
+        self._fd = _descriptor(target)
+        self._torn = False  # the last line was written in part
+        self._stale = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether the path must be opened anew. Stays so until that succeeds."""
+        return self._stale
+
+    @stale.setter
+    def stale(self, value: bool) -> None:
+        self._stale = value and self._path is not None
+
+    def write(self, lines: list[bytes]) -> tuple[int, OSError | None]:
+        """Write lines; the number of lost ones, and the error if there was one. May block for ever."""
+        not_reopened = self._reopen() if self._stale else None
+        if not lines:
+            return 0, not_reopened
+        data = b"\n" * self._torn + b"\n".join(lines) + b"\n"
+        lost, error = self._write_all(data)
+        return lost, error or not_reopened
+
+    def _write_all(self, data: bytes) -> tuple[int, OSError | None]:
+        done = 0
+        try:
+            while done < len(data):
+                done += self._write_some(memoryview(data)[done:])
+        except OSError as error:
+            self._torn = data[done - 1] != NEWLINE if done else self._torn
+            return data.count(b"\n", max(done, self._torn)), error
+        self._torn = False
+        return 0, None
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:  # whoever gave us the descriptor made it non-blocking
+            poll = select.poll()
+            poll.register(self._fd, select.POLLOUT)
+            poll.poll()
+            return 0
+
+    def _reopen(self) -> OSError | None:
+        try:
+            fd = _open(str(self._path))
+        except OSError as error:
+            return error
+        os.close(self._fd)
+        self._fd, self._stale, self._torn = fd, False, False
+        return None
+
+    def close(self) -> None:
+        """Close a file; standard output and borrowed descriptors stay open."""
+        if self._path is not None:
+            os.close(self._fd)
+
+
+def _descriptor(target: str | int) -> int:
+    if isinstance(target, int):
+        return target
+    if target == "-":
+        return STDOUT
+    try:
+        return _open(target)
+    except OSError as error:
+        raise LogTargetError(f"{target}: can't be opened for the log: {error.strerror}") from error
+
+
+def _open(path: str) -> int:
+    """Append, never truncate. O_NONBLOCK so that a FIFO without a reader is an error and no standstill."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    return os.open(path, flags, 0o640)
+
+
+class SinkHandler(logging.Handler):
+    """The `logging` module's way into a `LogSink`. At exit, `logging.shutdown` flushes it."""
+
+    def __init__(self, sink: LogSink, formatter: logging.Formatter):
+        super().__init__()
+        self.sink = sink
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.sink.write(self.format(record))
+        except Exception:  # noqa: BLE001 - a wrong format string must not end a session
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self.sink.flush()
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-23T12:00:00.123Z info gproxy.health: message`; a traceback follows, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = _CONTROL.sub(_escaped, record.getMessage())
+        head = f"{timestamp(record.created)} {record.levelname.lower()} {record.name}: {message}"
+        return "\n    ".join([head, *_traceback(self, record).splitlines()])
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, message, and traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if traceback := _traceback(self, record):
+            fields["traceback"] = traceback
+        return json.dumps(fields, separators=(",", ":"))
+
+
+def setup_logging(settings: LogSettings, sink: LogSink) -> None:
+    """Send what the `gproxy` loggers say to a sink; a second call replaces the first one's work."""
+    logger = logging.getLogger("gproxy")
+    for handler in [h for h in logger.handlers if isinstance(h, SinkHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(SinkHandler(sink, JsonFormatter() if settings.format == "json" else TextFormatter()))
+    logger.setLevel(settings.level.upper())
+    logger.propagate = False
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return formatter.formatException(record.exc_info) if record.exc_info else ""
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"

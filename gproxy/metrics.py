@@ -1,0 +1,251 @@
+"""What is counted, and under which StatsD names it leaves.
+
+Every number is a 64-bit slot of one anonymous shared mapping, written as
+`view[slot] += n` without locks: gevent's greenlets don't preempt one another, and a
+later version can give each worker process a row of its own in the same mapping.
+
+    process-wide | per code | per listener | per backend | histograms
+    Slot.*       | closed   | active       | _Cell.*     | SLOTS each
+
+A `Snapshot` copies the slots under their names of DESIGN section 10, and `changes`
+turns two of them into what StatsD is told. Which kind a name has is decided in
+`MetricsCollector.snapshot` alone.
+
+Names: whatever StatsD or Graphite could take for syntax becomes `_` (see `sanitise`).
+Termination codes keep their case, because `CD` (the client ended it) and `cD` (the
+client was too slow) differ in nothing else; a normal end, `--`, is called `normal`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from gproxy.core.histogram import SLOTS, Histogram, percentile
+from gproxy.core.termination import Ended
+
+NORMAL: Final = "--"
+QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class Slot:
+    """The process-wide slots: `collector.view[Slot.BYTES_IN] += delta`."""
+
+    CONNECTIONS_ACCEPTED: Final = 0
+    ACTIVE: Final = 1  # gauge: open client sessions
+    BYTES_IN: Final = 2  # client to backend
+    BYTES_OUT: Final = 3  # backend to client
+    POOL_DIRTY: Final = 4
+    POOL_STALE: Final = 5
+    POOL_OVERFLOW: Final = 6
+    LOG_DROPPED: Final = 7
+    HUB_LAG: Final = 8  # gauge: microseconds, the worst since the last snapshot
+    COUNT: Final = 9
+
+
+COUNTERS: Final = (
+    ("connections_accepted", Slot.CONNECTIONS_ACCEPTED),
+    ("bytes_in", Slot.BYTES_IN),
+    ("bytes_out", Slot.BYTES_OUT),
+    ("pool_dirty", Slot.POOL_DIRTY),
+    ("pool_stale", Slot.POOL_STALE),
+    ("pool_overflow", Slot.POOL_OVERFLOW),
+    ("log_dropped", Slot.LOG_DROPPED),
+)
+
+
+class _Cell:
+    """One slot of a backend as an attribute, so that `stats.connects += 1` counts (0.2 us)."""
+
+    def __init__(self, offset: int):
+        self.offset = offset
+
+    def __get__(self, stats: BackendStats, owner: Any) -> int:
+        return stats.view[stats.base + self.offset]
+
+    def __set__(self, stats: BackendStats, value: int) -> None:
+        stats.view[stats.base + self.offset] = value
+
+
+class BackendStats:
+    """The numbers of one backend: read, set and add to them as plain int attributes."""
+
+    __slots__ = ("backend", "base", "upstream", "view")
+
+    COUNTERS: Final = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
+    GAUGES: Final = ("pool_idle", "queue", "ejected")
+    SLOTS: Final = 11
+
+    connects = _Cell(0)  # dials that succeeded
+    connect_failures = _Cell(1)
+    reuses = _Cell(2)  # times an idle connection was lent again
+    retries = _Cell(3)  # sessions that went on to another backend after this one failed
+    timeouts = _Cell(4)
+    ejections = _Cell(5)
+    active = _Cell(6)  # gauge: borrowed connections
+    pool_idle = _Cell(7)  # gauge
+    queue = _Cell(8)  # gauge: borrowers who wait
+    ejected = _Cell(9)  # gauge: 1 while ejected
+    healthy = _Cell(10)  # gauge: 1 while up; 0 until somebody says so
+
+    def __init__(self, view: memoryview[int], base: int, upstream: str, backend: str):
+        self.view = view
+        self.base = base
+        self.upstream = upstream
+        self.backend = backend
+
+    def __repr__(self) -> str:
+        values = " ".join(f"{name}={getattr(self, name)}" for name in ("healthy", "active", *self.GAUGES))
+        return f"<BackendStats {self.upstream}/{self.backend} {values}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All numbers at one moment, by StatsD name. Counters are totals since the start."""
+
+    gauges: dict[str, float]
+    counters: dict[str, int]
+    histograms: dict[str, list[int]]
+
+
+class Sample(NamedTuple):
+    """One value for StatsD. Kind `g` is a gauge, `c` a counter's growth."""
+
+    name: str
+    kind: str
+    value: float
+
+
+class MetricsCollector:
+    """The counters of a process. Unknown names raise KeyError; nothing here blocks."""
+
+    def __init__(self, listeners: Sequence[str], backends: Sequence[tuple[str, str]]):
+        """`backends` are pairs of upstream and backend name."""
+        codes, closed = list(Ended), Slot.COUNT
+        active = closed + len(codes)
+        first_backend = active + len(listeners)
+        histograms = first_backend + len(backends) * BackendStats.SLOTS
+        self.view = _allocate(histograms + 2 * SLOTS)
+        self._closed = {code.value: closed + i for i, code in enumerate(Ended)}
+        self._listeners = {name: active + i for i, name in enumerate(listeners)}
+        self._backends = {
+            pair: BackendStats(self.view, first_backend + i * BackendStats.SLOTS, *pair)
+            for i, pair in enumerate(backends)
+        }
+        self._named = list(zip(_unique(backends), self._backends.values(), strict=True))
+        self.connect_time = Histogram(self.view, histograms)
+        self.session_time = Histogram(self.view, histograms + SLOTS)
+
+    def __repr__(self) -> str:
+        accepted, active = self.view[Slot.CONNECTIONS_ACCEPTED], self.view[Slot.ACTIVE]
+        return f"<MetricsCollector accepted={accepted} active={active} backends={len(self._backends)}>"
+
+    def count(self, slot: int, n: int = 1) -> None:
+        """Add to one of `Slot`. Hot code writes `view[slot] += n` itself."""
+        self.view[slot] += n
+
+    def session_closed(self, code: Ended) -> None:
+        """Count a session under its termination code."""
+        self.view[self._closed[code]] += 1
+
+    def listener(self, name: str) -> int:
+        """The slot of a listener's gauge of open sessions."""
+        return self._listeners[name]
+
+    def backend(self, upstream: str, name: str) -> BackendStats:
+        return self._backends[upstream, name]
+
+    def hub_lag(self, seconds: float) -> None:
+        """Say how late the event loop was; the worst until the next snapshot is kept."""
+        lag = int(seconds * 1e6)
+        if lag > self.view[Slot.HUB_LAG]:
+            self.view[Slot.HUB_LAG] = lag
+
+    def snapshot(self) -> Snapshot:
+        """Copy everything, and start the hub's lag anew: one reader, the reporter, is meant."""
+        result = Snapshot(dict(self._gauges()), dict(self._counters()), self._histograms())
+        self.view[Slot.HUB_LAG] = 0
+        return result
+
+    def _gauges(self) -> Iterator[tuple[str, float]]:
+        yield "active_connections_total", self.view[Slot.ACTIVE]
+        yield "hub_lag", self.view[Slot.HUB_LAG] / 1000
+        for (upstream, backend), stats in self._named:
+            yield f"connections_per_backend.{upstream}.{backend}", stats.active
+            yield f"backend_health_status.{upstream}.{backend}", stats.healthy
+            for name in BackendStats.GAUGES:
+                yield f"upstream.{upstream}.backend.{backend}.{name}", getattr(stats, name)
+
+    def _counters(self) -> Iterator[tuple[str, int]]:
+        for name, slot in COUNTERS:
+            yield name, self.view[slot]
+        yield "bytes_transferred_total", self.view[Slot.BYTES_IN] + self.view[Slot.BYTES_OUT]
+        for code, slot in self._closed.items():
+            if self.view[slot]:  # most codes are never seen: no name, no Graphite file for those
+                yield f"sessions_closed.{code_name(code)}", self.view[slot]
+        for (upstream, backend), stats in self._named:
+            for name in BackendStats.COUNTERS:
+                yield f"upstream.{upstream}.backend.{backend}.{name}", getattr(stats, name)
+
+    def _histograms(self) -> dict[str, list[int]]:
+        return {"connect_time": self.connect_time.counts(), "session_time": self.session_time.counts()}
+
+
+def changes(before: Snapshot | None, after: Snapshot) -> list[Sample]:
+    """What to tell StatsD about the time between two snapshots (None: since the start).
+
+    Gauges as they are, counters' growth (zero too, so that a series has no gaps),
+    percentiles in ms of what was recorded in between, or nothing if nothing was.
+    """
+    then = before or Snapshot({}, {}, {})
+    samples = [Sample(name, "g", value) for name, value in after.gauges.items()]
+    samples += [Sample(name, "c", total - then.counters.get(name, 0)) for name, total in after.counters.items()]
+    for name, counts in after.histograms.items():
+        samples += _percentiles(name, since(counts, then.histograms.get(name, [0] * len(counts))))
+    return samples
+
+
+def _percentiles(name: str, counts: Sequence[int]) -> list[Sample]:
+    """In ms; nothing if nothing was recorded."""
+    if not any(counts):
+        return []
+    return [Sample(f"{name}.{label}", "g", percentile(counts, q) * 1000) for label, q in QUANTILES]
+
+
+def sanitise(name: str) -> str:
+    """A name as one node of a Graphite path: `127.0.0.1:9100` becomes `127_0_0_1_9100`."""
+    return _UNSAFE.sub("_", name) or "_"
+
+
+def code_name(code: str) -> str:
+    """A termination code as a node: as it is, but `normal` for `--`."""
+    return "normal" if code == Ended.NORMAL else sanitise(code)
+
+
+def _unique(backends: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Sanitised pairs; `b.1` after `b_1` becomes `b_1_2`, or one would overwrite the other's gauges."""
+    taken: set[tuple[str, str]] = set()
+    result = []
+    for upstream, backend in backends:
+        pair = _free(sanitise(upstream), sanitise(backend), taken)
+        taken.add(pair)
+        result.append(pair)
+    return result
+
+
+def _free(upstream: str, backend: str, taken: set[tuple[str, str]]) -> tuple[str, str]:
+    name, n = backend, 1
+    while (upstream, name) in taken:
+        n += 1
+        name = f"{backend}_{n}"
+    return upstream, name
+
+
+def _allocate(slots: int) -> memoryview[int]:
+    """Zeroed 64-bit slots that a forked child would share."""
+    return memoryview(mmap.mmap(-1, slots * 8)).cast("q")

@@ -1,0 +1,1 @@
+"""Mechanism on gevent: accepting, dialling, relaying, pooling. Knows no HTTP, YAML or balancing."""

@@ -1,0 +1,113 @@
+"""Bare non-blocking sockets: what the relay, the pool and the dialler ask of them.
+
+We use the C-level socket class, which every socket class wraps: a session makes two of
+them, and the wrappers cost more than the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import struct
+import termios
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_LINGER,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
+from _socket import socket as Socket
+from dataclasses import dataclass
+from typing import Any
+
+import gevent.monkey
+
+# The program that embeds us may be patched, and then select.poll would switch greenlets.
+_poll, _POLLIN, _POLLRDHUP = (gevent.monkey.get_original("select", name) for name in ("poll", "POLLIN", "POLLRDHUP"))
+
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+# Our own shortage of something, which says nothing of the peer.
+RESOURCE_ERRNOS = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A resolved address, ready for connect(): ``sockaddr`` as the socket module wants it."""
+
+    family: int
+    sockaddr: Any
+
+    @property
+    def is_unix(self) -> bool:
+        return self.family == AF_UNIX
+
+    def with_port(self, port: int) -> Endpoint:
+        """The same host at another port; a unix path has none and stays."""
+        if self.is_unix:
+            return self
+        return Endpoint(self.family, (self.sockaddr[0], port, *self.sockaddr[2:]))
+
+    def __str__(self) -> str:
+        return format_sockaddr(self.sockaddr)
+
+
+def format_sockaddr(sockaddr: Any) -> str:
+    """``host:port``, ``[v6]:port`` or ``unix:/path``; a nameless unix peer is ``unix:``."""
+    if not isinstance(sockaddr, tuple):
+        return f"unix:{sockaddr.decode(errors='replace') if isinstance(sockaddr, bytes) else sockaddr}"
+    host, port = sockaddr[0], sockaddr[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def new_socket(family: int) -> Socket:
+    """A non-blocking stream socket; OSError where descriptors have run out."""
+    sock = Socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if family in (AF_INET, AF_INET6):
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    return sock
+
+
+def reset(sock: Socket) -> None:
+    """Close with RST, so that the peer can't take what it has for a complete stream."""
+    with contextlib.suppress(OSError):  # the peer reset it first: nothing is left to tell it
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+    sock.close()
+
+
+def unacknowledged(sock: Socket) -> int:
+    """Bytes sent that the peer's kernel has not confirmed (SIOCOUTQ); 0 for a dead socket.
+
+    Unix sockets hand bytes over at once and keep them through a close: 0 for them too.
+    """
+    if sock.family == AF_UNIX:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), "little")
+    except OSError:
+        return 0
+
+
+def has_input(sock: Socket) -> bool:
+    """Whether a read would not block: bytes, an end or an error are waiting."""
+    return _ask(sock, _POLLIN)
+
+
+def is_closed(sock: Socket) -> bool:
+    """Whether the peer has ended or reset the connection, even behind bytes not yet read."""
+    return _ask(sock, _POLLRDHUP)
+
+
+def _ask(sock: Socket, events: int) -> bool:
+    poller = _poll()
+    poller.register(sock.fileno(), events)  # errors and hang-ups are reported unasked
+    return bool(poller.poll(0))

@@ -1,0 +1,179 @@
+"""ProxyServer: accepts clients and spawns a greenlet for each.
+
+Accepting pauses, and clients wait in the kernel's backlog, while there are as many
+sessions as allowed, and for a growing moment when the process has run out of descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from _socket import (
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_REUSEADDR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
+from _socket import socket as Socket
+from collections.abc import Callable
+from typing import Any
+
+from gevent import spawn_raw
+from gevent.server import StreamServer
+
+from gproxy.errors import BindError
+from gproxy.net.connection import RESOURCE_ERRNOS, Endpoint, format_sockaddr
+
+log = logging.getLogger("gproxy.listener")
+
+_MIN_PAUSE, _MAX_PAUSE = 0.05, 1.0  # seconds without accepting when descriptors have run out
+_CALM = 2.0  # seconds without a shortage after which it is over
+
+Serve = Callable[[Socket, Any], None]
+
+
+def listen(endpoint: Endpoint, backlog: int) -> Socket:
+    """A listening, non-blocking socket; BindError says why there is none.
+
+    Accepted sockets inherit TCP_NODELAY from it, which spares each session a system call.
+    """
+    try:
+        sock = Socket(endpoint.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    except OSError as error:
+        raise _bind_error(endpoint, error) from error
+    try:
+        if endpoint.is_unix:
+            _remove_stale(endpoint.sockaddr)
+        else:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        sock.bind(endpoint.sockaddr)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(endpoint, error) from error
+    return sock
+
+
+def _bind_error(endpoint: Endpoint, error: OSError) -> BindError:
+    return BindError(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}")
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on any more, and nothing else."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    probe = Socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    try:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+    finally:
+        probe.close()
+
+
+class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
+    """One listener. `serve(socket, peer)` runs in a greenlet of its own and then owns the socket."""
+
+    min_delay = _MIN_PAUSE
+
+    def __init__(self, sock: Socket, serve: Serve, max_connections: int):
+        super().__init__(sock, handle=serve)
+        self.address = sock.getsockname()
+        self.active = 0
+        self.max_connections = max_connections
+        self._pause = _MIN_PAUSE
+        self._starved = False
+        self._calm_at = 0.0  # on the loop's clock: with no shortage until then, it is over
+        self._resume_timer: Any = None
+
+    @property
+    def url(self) -> str:
+        """Where it really listens, with the port that the kernel chose for port 0."""
+        return format_sockaddr(self.address)
+
+    def set_listener(self, listener: Socket) -> None:
+        """Take a bare socket; gevent's own would have it wrapped."""
+        self.family = listener.family
+        self.socket = listener
+
+    def full(self) -> bool:
+        return self.active >= self.max_connections
+
+    def do_read(self) -> tuple[Socket, Any] | None:
+        """Accept one client as a bare non-blocking socket; None when there is none now."""
+        listener = self.socket
+        try:
+            fd, peer = listener._accept()  # type: ignore[attr-defined]  # what accept() of the wrapper calls
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._accept_failed(error)
+            return None
+        if self._starved and self.loop.now() >= self._calm_at:
+            self._recovered()
+        client = Socket(listener.family, SOCK_STREAM, listener.proto, fd)
+        client.setblocking(False)
+        return client, peer
+
+    def do_handle(self, *args: Any) -> None:
+        """A raw greenlet: the session catches its own errors, and ends the greenlet when the relay starts."""
+        self.active += 1
+        spawn_raw(self._handle, *args)
+
+    def session_over(self) -> None:
+        """A session has ended: there is room for another."""
+        self.active -= 1
+        if self._watcher is None and self._resume_timer is None and self.started:
+            self.start_accepting()
+
+    def pause(self, why: OSError | str) -> None:
+        """Stop accepting for a moment that grows while the shortage lasts; one log line for all of it."""
+        if not self._starved:
+            self._starved = True
+            log.warning("listener %s: accepting pauses: %s", self.url, why)
+        self._calm_at = self.loop.now() + _CALM
+        if self._resume_timer is not None or not self.started:
+            return
+        self.stop_accepting()
+        self._resume_timer = self.loop.timer(self._pause)
+        self._resume_timer.start(self._resume)
+        self._pause = min(self._pause * 2, _MAX_PAUSE)
+
+    def close(self) -> None:
+        self._drop_timer()
+        path = self.address if isinstance(self.address, str) and hasattr(self, "socket") else ""
+        super().close()
+        if path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _accept_failed(self, error: OSError) -> None:
+        if error.errno in RESOURCE_ERRNOS:
+            self.pause(error)
+        # Anything else concerns the one client that has gone again: ECONNABORTED and accept(2)'s network errors.
+
+    def _resume(self) -> None:
+        self._drop_timer()
+        if self.started and not self.full():
+            self.start_accepting()
+
+    def _recovered(self) -> None:
+        self._starved = False
+        self._pause = _MIN_PAUSE
+        log.warning("listener %s: accepting goes on", self.url)
+
+    def _drop_timer(self) -> None:
+        if self._resume_timer is not None:
+            self._resume_timer.stop()
+            self._resume_timer.close()
+            self._resume_timer = None

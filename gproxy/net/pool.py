@@ -1,0 +1,246 @@
+"""ConnectionPool: the connections of one backend that nobody uses now, and how many are in use.
+
+    reserve() ──▶ connect() ──▶ (a session) ──▶ release(connection, reusable)
+                  idle or dialled                 kept idle, or closed
+
+A slot is reserved before anything yields, so that a limit holds between the choice of a
+backend and its dial. Idle connections stand in a gevent LifoQueue, the latest on top: it
+is lent first, and the bottom one, the oldest, goes when there are too many.
+
+An idle connection is watched. Whatever makes it readable ends it: a FIN, a reset, or
+bytes that nobody asked for. One exception: a fresh connection (`preconnect`) may hold the
+greeting of a protocol in which the server speaks first; it is kept for its first user.
+"""
+
+from __future__ import annotations
+
+import time
+from _socket import socket as Socket
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.queue import LifoQueue
+
+from gproxy.core.reuse import expired
+from gproxy.core.settings import PoolSettings
+from gproxy.errors import DialError
+from gproxy.net.connection import has_input, is_closed
+
+_READ = 1
+_FIRST_BACK_OFF, _LAST_BACK_OFF = 1.0, 30.0  # seconds between failed dials ahead
+
+
+class PoolEvent(Enum):
+    """What an operator wants counted."""
+
+    OVERFLOW = "pool_overflow"  # the oldest went because the pool was full
+    STALE = "pool_stale"  # closed by the backend while idle
+    DIRTY = "pool_dirty"  # spoke out of turn
+
+
+class PooledConnection:
+    """One connection to a backend. `uses` counts its sessions, the present one included."""
+
+    __slots__ = ("_watcher", "dialled_at", "greeted", "idle_since", "sock", "uses")
+
+    def __init__(self, sock: Socket, now: float):
+        self.sock = sock
+        self.dialled_at = now
+        self.idle_since = now
+        self.uses = 0
+        self.greeted = False  # fresh, and the server has spoken
+        self._watcher: Any = None
+
+    @property
+    def reused(self) -> bool:
+        """Whether an earlier session used it."""
+        return self.uses > 1
+
+    def watch(self, loop: Any, on_readable: Callable[[PooledConnection], None]) -> None:
+        self._watcher = loop.io(self.sock.fileno(), _READ)
+        self._watcher.start(on_readable, self)
+
+    def unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+
+    def is_alive(self) -> bool:
+        """A last look before it is lent: the hub may not have seen the end yet."""
+        return not is_closed(self.sock) and (not self.uses or not has_input(self.sock))
+
+    def close(self) -> None:
+        self.unwatch()
+        self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<PooledConnection {self.sock.fileno()}, {self.uses} uses>"
+
+
+class ConnectionPool:
+    """The pool of one backend.
+
+    `dial` connects (DialError where it can't), `on_event` hears of what is to be counted,
+    `on_free` of a slot that came free, `wanted` tells whether idle connections are of use now.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        dial: Callable[[], Socket],
+        *,
+        max_connections: int | None = None,
+        on_event: Callable[[PoolEvent], None] = lambda _event: None,
+        on_free: Callable[[], None] = lambda: None,
+        wanted: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.settings = settings
+        self.max_connections = max_connections
+        self.borrowed = 0
+        self._dial = dial
+        self._on_event = on_event
+        self._on_free = on_free
+        self._wanted = wanted
+        self._clock = clock
+        self._idle: LifoQueue = LifoQueue()
+        self._closed = False
+        self._filler: Any = None
+        self._fill_at = 0.0
+        self._back_off = _FIRST_BACK_OFF
+
+    @property
+    def idle(self) -> int:
+        return int(self._idle.qsize())
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can be lent. Idle ones don't count: the next borrower takes one of them."""
+        return self.max_connections is not None and self.borrowed >= self.max_connections
+
+    def reserve(self) -> None:
+        """Take a slot. The caller owes one `release`."""
+        self.borrowed += 1
+
+    def connect(self) -> PooledConnection:
+        """The idle connection used last, or a fresh one; DialError where none can be had.
+
+        For a reserved slot. Waits only while it dials.
+        """
+        connection = self._take() if self._idle.qsize() else None
+        if connection is None:
+            connection = PooledConnection(self._dial(), self._clock())
+        connection.uses += 1
+        if self.settings.preconnect:
+            self._refill()
+        return connection
+
+    def release(self, connection: PooledConnection | None, *, reusable: bool = False) -> None:
+        """Give a slot back, with its connection unless the dial failed. Without `reusable` it must be closed."""
+        self.borrowed -= 1
+        if connection is not None and reusable:
+            self._keep(connection)
+        self._on_free()
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long, is too old or is closed behind its greeting; dial ahead."""
+        for connection in list(self._idle.queue):
+            if self._objection(connection, now) or (connection.greeted and is_closed(connection.sock)):
+                self._drop(connection)
+        if self.settings.preconnect:
+            self._refill()
+
+    def empty(self) -> None:
+        """Close every idle connection. While the backend is not `wanted`, none comes back either."""
+        for connection in list(self._idle.queue):
+            self._drop(connection)
+
+    def close(self) -> None:
+        """Empty it for good."""
+        self._closed = True
+        self.empty()
+        if self._filler is not None:
+            self._filler.kill(block=False)
+
+    def _take(self) -> PooledConnection | None:
+        now = self._clock()
+        while self._idle.qsize():
+            connection: PooledConnection = self._idle.get_nowait()
+            connection.unwatch()
+            if self._objection(connection, now):
+                connection.close()
+            elif connection.is_alive():
+                return connection
+            else:
+                connection.close()
+                self._on_event(PoolEvent.STALE)
+        return None
+
+    def _objection(self, connection: PooledConnection, now: float) -> str | None:
+        age, idle = now - connection.dialled_at, now - connection.idle_since
+        return expired(self.settings, age, idle, connection.uses)
+
+    def _keep(self, connection: PooledConnection) -> None:
+        now = self._clock()
+        connection.idle_since = now
+        if self._closed or not self._wanted() or self._objection(connection, now):
+            connection.close()
+            return
+        if self._idle.qsize() >= self.settings.size:
+            self._drop(self._idle.queue[0])
+            self._on_event(PoolEvent.OVERFLOW)
+        self._idle.put_nowait(connection)
+        connection.watch(get_hub().loop, self._spoke)
+
+    def _drop(self, connection: PooledConnection) -> None:
+        self._idle.queue.remove(connection)
+        connection.close()
+        self._on_free()
+
+    def _spoke(self, connection: PooledConnection) -> None:
+        """An idle connection became readable."""
+        closed = is_closed(connection.sock)
+        if not closed and not connection.uses:
+            connection.greeted = True
+            connection.unwatch()  # the greeting stays readable; the sweep looks for an end behind it
+            return
+        self._drop(connection)
+        self._on_event(PoolEvent.STALE if closed else PoolEvent.DIRTY)
+
+    # Dialling ahead.
+
+    def _refill(self) -> None:
+        if self._filler is None and self._lacks() and self._clock() >= self._fill_at:
+            self._filler = gevent.spawn(self._fill)
+
+    def _lacks(self) -> bool:
+        used = self.borrowed + self.idle
+        has_room = self.max_connections is None or used < self.max_connections
+        return not self._closed and self.idle < self.settings.preconnect and has_room and self._wanted()
+
+    def _fill(self) -> None:
+        """Dial until there are enough, each in a reserved slot; after a failure wait, longer each time."""
+        try:
+            while self._lacks():
+                self._keep(self._dial_ahead())
+                self._back_off = _FIRST_BACK_OFF
+        except DialError:
+            self._fill_at = self._clock() + self._back_off
+            self._back_off = min(self._back_off * 2, _LAST_BACK_OFF)
+        finally:
+            self._filler = None
+
+    def _dial_ahead(self) -> PooledConnection:
+        self.reserve()
+        try:
+            return PooledConnection(self._dial(), self._clock())
+        finally:
+            self.release(None)
+
+    def __repr__(self) -> str:
+        limit = "" if self.max_connections is None else f" of {self.max_connections}"
+        return f"<ConnectionPool {self.borrowed} borrowed{limit}, {self.idle} of {self.settings.size} idle>"

@@ -1,0 +1,68 @@
+"""Probes: one active check each. A probe returns, or raises ProbeFailed with the reason."""
+
+from __future__ import annotations
+
+import http.client
+from _socket import socket as Socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gevent import Timeout
+from gevent.socket import socket as GeventSocket
+
+from gproxy.core.settings import HealthCheckSettings, Probe
+from gproxy.errors import DialError, GproxyError
+
+BODY_LIMIT = 64 * 1024  # bytes of a body that are searched for the expected text
+
+
+class ProbeFailed(GproxyError):
+    """The backend did not pass its check; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """What a probe needs to know: how to check, whom to name as Host, and how to connect."""
+
+    settings: HealthCheckSettings
+    host: str
+    dial: Callable[[float], Socket]  # seconds -> a connected socket, or DialError
+
+
+def probe(target: ProbeTarget) -> None:
+    """Check once, within the settings' timeout; ProbeFailed says what was wrong."""
+    seconds = target.settings.timeout
+    try:
+        with Timeout(seconds, ProbeFailed(f"no answer within {seconds:g} s")):
+            sock = target.dial(seconds)
+            try:
+                if target.settings.type is Probe.HTTP:
+                    _ask(sock, target)
+            finally:
+                sock.close()
+    except DialError as error:
+        raise ProbeFailed(str(error)) from error
+
+
+def _ask(sock: Socket, target: ProbeTarget) -> None:
+    """Send one GET on a connected socket and judge the answer."""
+    # The connection is ours: http.client only ever sees a socket that cooperates with gevent.
+    wrapped = GeventSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    connection = http.client.HTTPConnection(target.host)
+    connection.sock = wrapped
+    try:
+        connection.request("GET", target.settings.path, headers={"Host": target.host, "Connection": "close",
+                                                                 "User-Agent": "gproxy-health"})  # fmt: skip
+        response = connection.getresponse()
+        _judge(target.settings, response.status, response.read(BODY_LIMIT))
+    except (OSError, http.client.HTTPException) as error:
+        raise ProbeFailed(f"broken answer: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def _judge(settings: HealthCheckSettings, status: int, body: bytes) -> None:
+    if not any(low <= status <= high for low, high in settings.expect_status):
+        raise ProbeFailed(f"status {status}")
+    if settings.expect_body is not None and settings.expect_body.encode() not in body:
+        raise ProbeFailed(f"status {status}, but the body lacks {settings.expect_body!r}")

@@ -1,0 +1,103 @@
+"""Router: for each session, who could serve it, who could not and why, and who does.
+
+    standing (shared, cached) ─▶ less those tried and full ─▶ policy ─▶ Decision
+
+A decision is data: it is what `gproxy explain` and the dashboard will show, and what a
+test asserts. Nothing here yields.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gproxy.core.balance import PolicyError, RoundRobin, RouteRequest
+from gproxy.upstream import Backend, Exclusion, Standing, Upstream
+
+log = logging.getLogger("gproxy.router")
+
+KEPT_DECISIONS = 1000
+
+
+@dataclass(slots=True)
+class Decision:
+    """One choice. `backend` is None where nobody could serve; `queued` when somebody could, later."""
+
+    at: float  # monotonic seconds
+    upstream: str
+    request: RouteRequest
+    candidates: tuple[Backend, ...]  # in the order of the configuration
+    excluded: tuple[tuple[str, str], ...]  # (backend, reason)
+    backend: Backend | None
+    queued: bool = False
+
+
+class Router:
+    """Chooses backends and keeps the last thousand decisions."""
+
+    def __init__(self) -> None:
+        self.decisions: deque[Decision] = deque(maxlen=KEPT_DECISIONS)
+        self._fallback: dict[str, RoundRobin] = {}
+        self._reported: dict[str, str] = {}
+
+    def route(
+        self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = (), *, waiting: bool = False
+    ) -> Decision:
+        """Choose for one session and reserve the connection slot: the caller owes its release.
+
+        While it is `waiting` in the queue, only the look that finds something is kept.
+        """
+        now = upstream.clock()
+        standing = upstream.standing(now)
+        if standing.candidates and not tried and not standing.limited:
+            decision = Decision(now, upstream.name, request, standing.candidates, standing.excluded, None)
+        else:
+            decision = _narrow(upstream, standing, request, tried, now)
+        if decision.candidates:
+            decision.backend = self._choose(upstream, decision.candidates, request)
+            decision.backend.pool.reserve()
+        if decision.backend is not None or not waiting:
+            self.decisions.append(decision)
+        return decision
+
+    def _choose(self, upstream: Upstream, candidates: tuple[Backend, ...], request: RouteRequest) -> Backend:
+        try:
+            return upstream.policy.choose(candidates, request)
+        except PolicyError as error:
+            self._report(upstream, str(error))
+            fallback = self._fallback.setdefault(upstream.name, RoundRobin())
+            return fallback.choose(candidates, request)
+
+    def _report(self, upstream: Upstream, message: str) -> None:
+        """One line for each new thing wrong with a user's policy."""
+        if self._reported.get(upstream.name) != message:
+            self._reported[upstream.name] = message
+            log.error("upstream %s: %s; round robin is used instead", upstream.name, message)
+
+
+def _narrow(
+    upstream: Upstream, standing: Standing, request: RouteRequest, tried: Sequence[Backend], now: float
+) -> Decision:
+    """The careful way: limits, earlier tries and backups."""
+    excluded = list(standing.excluded)
+    willing = _untried(standing.candidates, tried, excluded)
+    if willing:
+        excluded += [(b.name, Exclusion.BACKUP.value) for b in standing.backups]
+    else:
+        willing = _untried(standing.backups, tried, excluded)
+    full = [b for b in willing if b.pool.full]
+    excluded += [(b.name, Exclusion.FULL.value) for b in full]
+    free = tuple(b for b in willing if b not in full) if full else willing
+    return Decision(now, upstream.name, request, free, tuple(excluded), None, queued=bool(willing and not free))
+
+
+def _untried(
+    backends: tuple[Backend, ...], tried: Sequence[Backend], excluded: list[tuple[str, str]]
+) -> tuple[Backend, ...]:
+    """Those not tried yet; the same tuple where that is all of them, which spares policies their work."""
+    if not any(b in tried for b in backends):
+        return backends
+    excluded += [(b.name, Exclusion.TRIED.value) for b in backends if b in tried]
+    return tuple(b for b in backends if b not in tried)

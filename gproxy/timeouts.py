@@ -1,0 +1,78 @@
+"""TimeoutManager: looks at every session and pool once per sweep, and ends what is past its deadline.
+
+No session has a timer of its own, and no message touches a clock: a sweep compares each
+direction's byte count with the one it saw last. So a deadline is kept to within one
+sweep, always on the late side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import gevent
+
+SLICE = 500  # sessions looked at before others may run: about half a millisecond
+_SLOWEST, _FASTEST = 1.0, 0.05  # seconds between sweeps
+
+
+class Sweepable(Protocol):
+    def sweep(self, now: float) -> None:
+        """End what is past its deadline. Must not yield."""
+
+
+def sweep_interval(shortest_timeout: float) -> float:
+    """Seconds between sweeps: a quarter of the shortest timeout, within bounds."""
+    return min(_SLOWEST, max(_FASTEST, shortest_timeout / 4))
+
+
+class TimeoutManager:
+    """Sweeps `few` (pools, upstreams) and then `many` (sessions, in slices)."""
+
+    def __init__(
+        self,
+        many: Callable[[], Iterable[Sweepable]],
+        few: Iterable[Sweepable],
+        interval: float,
+        *,
+        on_lag: Callable[[float], None] = lambda _seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = gevent.sleep,
+    ):
+        self._many = many
+        self._few = tuple(few)
+        self.interval = interval
+        self._on_lag = on_lag
+        self._clock = clock
+        self._pause = pause
+        self._runner: Any = None
+
+    def start(self) -> None:
+        self._runner = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        if self._runner is not None:
+            self._runner.kill(block=False)
+
+    def sweep(self) -> None:
+        """One look at everything."""
+        now = self._clock()
+        for item in self._few:
+            item.sweep(now)
+        # A copy: sessions come and go while others run.
+        for number, session in enumerate(tuple(self._many()), 1):
+            session.sweep(now)
+            if number % SLICE == 0:
+                self._pause(0)
+                now = self._clock()
+
+    def _run(self) -> None:
+        while True:
+            due = self._clock() + self.interval
+            self._pause(self.interval)
+            self._on_lag(max(0.0, self._clock() - due))
+            self.sweep()
+
+    def __repr__(self) -> str:
+        return f"<TimeoutManager every {self.interval:g} s>"

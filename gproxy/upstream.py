@@ -1,0 +1,251 @@
+"""Backend and Upstream: the servers, what is known of each, and who may have a connection next.
+
+A backend composes four parts that don't know of each other: its health (what checks
+say), its ejection (what dials say), its pool (connections) and its stats.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from _socket import socket as Socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from gproxy.core.balance import Policy
+from gproxy.core.ejection import Ejection, may_eject
+from gproxy.core.health import Administrative, BackendHealth, Operational
+from gproxy.core.retry import RetryBudget
+from gproxy.core.settings import AllDown, BackendSettings, DownAction, UpstreamSettings
+from gproxy.errors import DialError, DialFailure
+from gproxy.metrics import BackendStats, MetricsCollector, Slot
+from gproxy.net.connection import Endpoint
+from gproxy.net.dial import Dial, dial, dial_any
+from gproxy.net.pool import ConnectionPool, PoolEvent
+from gproxy.net.queue import SlotQueue
+from gproxy.net.resolve import literal
+
+log = logging.getLogger("gproxy.upstream")
+
+_POOL_SLOTS = {
+    PoolEvent.OVERFLOW: Slot.POOL_OVERFLOW,
+    PoolEvent.STALE: Slot.POOL_STALE,
+    PoolEvent.DIRTY: Slot.POOL_DIRTY,
+}
+
+
+class Exclusion(Enum):
+    """Why a backend is no candidate."""
+
+    DOWN = "down"
+    DRAIN = "draining"
+    MAINT = "in maintenance"
+    EJECTED = "ejected after failed dials"
+    UNRESOLVED = "its host name has no address yet"
+    FULL = "at its connection limit"
+    TRIED = "tried already"
+    BACKUP = "a backup, and others can serve"
+
+
+class Backend:
+    """One server process, as balancing, pooling and health see it."""
+
+    def __init__(self, upstream: Upstream, settings: BackendSettings, stats: BackendStats):
+        self.name = settings.name
+        self.weight = settings.weight
+        self.settings = settings
+        self.upstream = upstream
+        self.stats = stats
+        self.health = BackendHealth()
+        self.ejection = Ejection()
+        self.endpoints: tuple[Endpoint, ...] = literal(settings.address)
+        self._turn = 0
+        self.pool = ConnectionPool(
+            upstream.settings.pool,
+            self.dial,
+            max_connections=settings.max_connections,
+            on_event=lambda event: upstream.metrics.count(_POOL_SLOTS[event]),
+            on_free=upstream.queue.serve,
+            wanted=lambda: self.exclusion(upstream.clock()) is None,
+            clock=upstream.clock,
+        )
+
+    @property
+    def active(self) -> int:
+        """Connections lent now."""
+        return self.pool.borrowed
+
+    def exclusion(self, now: float) -> Exclusion | None:
+        """Why it may serve nobody, its connection limit apart; None when it may. Never checked counts as up."""
+        if self.health.administrative is not Administrative.READY:
+            return Exclusion.MAINT if self.health.administrative is Administrative.MAINT else Exclusion.DRAIN
+        if self.health.operational is Operational.DOWN:
+            return Exclusion.DOWN
+        if self.ejection.ejected(now):
+            return Exclusion.EJECTED
+        return None if self.endpoints else Exclusion.UNRESOLVED
+
+    def dial(self) -> Socket:
+        """A fresh connection to one of its addresses, by turns; DialError where all fail. Counts and judges."""
+        clock = self.upstream.clock
+        began = clock()
+        try:
+            sock = dial_any(
+                self._rotated(), self.upstream.settings.timeouts.backend_connect_timeout, self.upstream.dial
+            )
+        except DialError as error:
+            self._dial_failed(error)
+            raise
+        self.stats.connects += 1
+        self.upstream.metrics.connect_time.record(clock() - began)
+        self.ejection.succeeded()
+        return sock
+
+    def set_administrative(self, state: Administrative) -> None:
+        """Ready, drain or maint; anything but ready takes no new session from now on."""
+        self.health.administrative = state
+        self.upstream.changed(self)
+
+    def publish(self, now: float) -> None:
+        """Bring the gauges up to date."""
+        stats, pool = self.stats, self.pool
+        stats.active, stats.pool_idle = pool.borrowed, pool.idle
+        stats.healthy = int(self.health.operational is not Operational.DOWN)
+        stats.ejected = int(self.ejection.ejected(now))
+        stats.queue = len(self.upstream.queue) if pool.full and self.exclusion(now) is None else 0
+
+    def _rotated(self) -> tuple[Endpoint, ...]:
+        if len(self.endpoints) < 2:
+            return self.endpoints
+        self._turn = (self._turn + 1) % len(self.endpoints)
+        return self.endpoints[self._turn :] + self.endpoints[: self._turn]
+
+    def _dial_failed(self, error: DialError) -> None:
+        self.stats.connect_failures += 1
+        if error.failure is DialFailure.TIMEOUT:
+            self.stats.timeouts += 1
+        if error.failure is DialFailure.RESOURCES:
+            return  # ours, not the backend's
+        now = self.upstream.clock()
+        if self.ejection.failed(self.upstream.settings.passive_health, now, self.upstream.may_eject(now)):
+            self.stats.ejections += 1
+            lasts = self.ejection.until - now
+            log.warning("backend %s ejected for %.0f s: %s", self.label, lasts, error)
+            self.upstream.changed(self)
+
+    @property
+    def label(self) -> str:
+        """``upstream/backend``, as in logs."""
+        return f"{self.upstream.name}/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.label} {self.health!r} {self.ejection!r} {self.pool!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who could serve, limits apart, until `valid_until` or the next change. Shared by many decisions."""
+
+    candidates: tuple[Backend, ...]
+    backups: tuple[Backend, ...]
+    excluded: tuple[tuple[str, str], ...]  # (backend, reason)
+    limited: bool  # whether any of them has a connection limit
+    valid_until: float
+
+
+class Upstream:
+    """A named group of backends with one policy."""
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        metrics: MetricsCollector,
+        policy: Callable[[tuple[Backend, ...]], Policy],
+        *,
+        dial: Dial = dial,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.name = settings.name
+        self.settings = settings
+        self.metrics = metrics
+        self.dial = dial
+        self.clock = clock
+        self.queue: SlotQueue[Backend] = SlotQueue()
+        self.retries = RetryBudget()
+        self.backends = tuple(Backend(self, b, metrics.backend(settings.name, b.name)) for b in settings.backends)
+        self.policy = policy(self.backends)
+        self.on_down: Callable[[Backend], None] = lambda _backend: None
+        self._standing: Standing | None = None
+
+    @property
+    def active(self) -> int:
+        """Connections lent now, by all of its backends."""
+        return sum(backend.active for backend in self.backends)
+
+    @property
+    def resets(self) -> bool:
+        """Whether a client that nobody can serve gets RST."""
+        return self.settings.all_down is AllDown.RESET
+
+    def standing(self, now: float) -> Standing:
+        """Worked out anew only after a change, so that a decision costs the same for any number of backends."""
+        standing = self._standing
+        if standing is None or now >= standing.valid_until:
+            standing = self._standing = self._work_out(now)
+        return standing
+
+    def changed(self, backend: Backend) -> None:
+        """Somebody's eligibility changed: forget the standing, empty its pool if it is out, serve who waits."""
+        self._standing = None
+        now = self.clock()
+        if backend.exclusion(now) is not None:
+            backend.pool.empty()
+        backend.publish(now)
+        self.queue.serve()
+
+    def flipped(self, backend: Backend, why: str) -> None:
+        """The checks have changed their mind about a backend: said once."""
+        up = backend.health.operational is Operational.UP
+        log.log(
+            logging.INFO if up else logging.WARNING, "backend %s is %s: %s", backend.label, "up" if up else "down", why
+        )
+        self.changed(backend)
+        if not up and self.settings.down_action is DownAction.CLOSE_SESSIONS:
+            self.on_down(backend)
+
+    def may_eject(self, now: float) -> bool:
+        """Whether one more backend may be ejected."""
+        ejected = sum(backend.ejection.ejected(now) for backend in self.backends)
+        return may_eject(ejected, len(self.backends), self.settings.passive_health.max_ejected_percent)
+
+    def sweep(self, now: float) -> None:
+        """Expire idle connections, let ejections end, bring the gauges up to date."""
+        standing = self._standing
+        if standing is not None and now >= standing.valid_until:
+            self._standing = None
+            self.queue.serve()
+        for backend in self.backends:
+            backend.pool.sweep(now)
+            backend.publish(now)
+
+    def close(self) -> None:
+        """Close every pool for good."""
+        for backend in self.backends:
+            backend.pool.close()
+
+    def _work_out(self, now: float) -> Standing:
+        reasons = [(backend, backend.exclusion(now)) for backend in self.backends]
+        able = [backend for backend, reason in reasons if reason is None]
+        ends = [b.ejection.until for b, reason in reasons if reason is Exclusion.EJECTED]
+        return Standing(
+            candidates=tuple(b for b in able if not b.settings.backup),
+            backups=tuple(b for b in able if b.settings.backup),
+            excluded=tuple((b.name, reason.value) for b, reason in reasons if reason is not None),
+            limited=any(b.settings.max_connections is not None for b in able),
+            valid_until=min(ends, default=float("inf")),
+        )
+
+    def __repr__(self) -> str:
+        able = len(self.standing(self.clock()).candidates)
+        return f"<Upstream {self.name} {able} of {len(self.backends)} can serve, {len(self.queue)} wait>"

@@ -1,0 +1,169 @@
+"""Measures gproxy beside HAProxy and nginx: the tcp rows of the budgets in DESIGN section 4.
+
+    python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 5 minutes
+    python loadtest/compare.py --quick             1 round of 1 s: does it work at all?
+    python loadtest/compare.py --rows bulk --proxies haproxy,gproxy --json -
+
+On Debian: apt-get install wrk haproxy nginx-light libnginx-mod-stream
+
+Rounds are interleaved (HAProxy, nginx, gproxy, then again), each proxy starts fresh
+for each measurement and has one core to itself; wrk and the origins (nginx) have
+another. A cost is the CPU time of the proxy's process tree, per unit of work that the
+load generator saw completed. The ratio is the median of the ratios within a round.
+
+What the rows do:
+
+    message     wrk, 64 connections kept alive, 100 bytes of body: a request there, a response back
+    connection  the same with `Connection: close`: each request has a session of its own
+    bulk        64 MiB bodies, four at a time, dropped in the client's kernel; HAProxy
+                splices, with pipes of 1 MiB
+    idle        RSS growth for 5,000 sessions, connected to a backend, that never carry a byte
+
+Exit status: 0 all budgets kept, 1 one missed or a measurement invalid, 2 a tool is missing
+or the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from measure import ROWS, Plan, Row
+from origins import http_origin
+from processes import BenchError, Cores, MissingToolError
+from proxies import HAPROXY_PIPE, Kind, Setup, check_tools, kinds
+from report import Outcome, RowResult, as_json, markdown, passed
+
+
+def names_of(known: Sequence[str], text: str) -> list[str]:
+    """The named ones, in the order in which they are known: HAProxy goes first in each round."""
+    wanted = text.split(",")
+    if unknown := set(wanted) - set(known):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+    return [name for name in known if name in wanted]
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    summary, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    proxies = list(kinds([]))
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--seconds", type=positive, default=3, help="per measurement, after a second of warming up")
+    parser.add_argument("--idle-sessions", type=positive, default=5000)
+    parser.add_argument("--rows", type=lambda text: names_of(list(ROWS), text), default=list(ROWS), metavar="A,B")
+    parser.add_argument("--proxies", type=lambda text: names_of(proxies, text), default=proxies, metavar="A,B")
+    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: PYTHON -m gproxy")
+    parser.add_argument(
+        "--haproxy-pipe", type=positive, default=HAPROXY_PIPE, metavar="BYTES", help="bulk: its pipes; default 1 MiB"
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument("--json", metavar="FILE", help="every sample too; - writes JSON, and no table, to stdout")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.rounds = options.seconds = 1
+    return options
+
+
+def raise_file_limit(idle_sessions: int) -> int:
+    """All descriptors that we may have, for us and our children; MissingToolError when too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    needed = 2 * idle_sessions + 1000
+    if files < needed:
+        raise MissingToolError(
+            f"{needed} descriptors needed, {files} allowed: raise `ulimit -Hn`, or --idle-sessions less"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files
+
+
+@contextlib.contextmanager
+def work_directory() -> Iterator[Path]:
+    """In memory where possible, so that the origin never reads a disk."""
+    memory = Path("/dev/shm")
+    base = str(memory) if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="gproxy-compare-", dir=base) as name:
+        yield Path(name)
+
+
+def take(row: Row, kind: Kind, plan: Plan) -> Outcome:
+    try:
+        sample = row.measure(kind, plan)
+    except BenchError as error:
+        print(f"{row.name:10} {kind.name:8} INVALID: {error}", file=sys.stderr, flush=True)
+        return str(error)
+    rate = sample.work / sample.seconds
+    print(f"{row.name:10} {kind.name:8} {sample.cost:8.1f} {row.unit}, {rate:.1f}/s", file=sys.stderr, flush=True)
+    return sample
+
+
+def measure_all(options: argparse.Namespace, plan: Plan) -> list[RowResult]:
+    """Rounds outside, proxies inside: what changes on the machine meanwhile, changes for all."""
+    contestants = [kind for name, kind in kinds(options.gproxy).items() if name in options.proxies]
+    results = []
+    for name in options.rows:
+        result = RowResult(ROWS[name])
+        for _ in range(options.rounds):
+            for kind in contestants:
+                result.add(kind.name, take(result.row, kind, plan))
+        results.append(result)
+    return results
+
+
+def run(options: argparse.Namespace) -> list[RowResult]:
+    check_tools(options.proxies)
+    files = raise_file_limit(options.idle_sessions)
+    cores = Cores.pick()
+    os.sched_setaffinity(0, {cores.load})  # inherited by wrk and by the bulk client
+    with work_directory() as directory, http_origin(directory, cores.load, files) as origins:
+        setup = Setup(directory, origins.ports, cores.proxy, files, options.haproxy_pipe)
+        return measure_all(options, Plan(setup, options.seconds, options.idle_sessions))
+
+
+def publish(results: Sequence[RowResult], target: str | None) -> None:
+    document = json.dumps(as_json(results), indent=2)
+    if target == "-":
+        print(document)
+        return
+    print(markdown(results))
+    if target:
+        Path(target).write_text(document + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(argv)
+    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx and haproxy, and ordinary users don't look
+    # SIGTERM ends us as Ctrl-C does, through every finally.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        results = run(options)
+    except MissingToolError as error:
+        print(f"compare.py: {error}", file=sys.stderr)
+        return 2
+    except BenchError as error:
+        print(f"compare.py: {error}", file=sys.stderr)
+        return 1
+    publish(results, options.json)
+    return 0 if passed(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What stands behind the proxies: nginx as the http origin, a socket that accepts and holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import BenchError, Child, free_port, running
+
+SMALL_BODY = "x" * 100
+BULK_BYTES = 64 << 20
+BACKENDS = 3
+
+ORIGIN_CONF = """
+daemon off;
+{user}
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {directory}/origin.pid;
+error_log {directory}/origin-error.log error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    sendfile on;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    default_type text/plain;
+    server {{
+        {listens}
+        location = /small {{ return 200 "{body}"; }}
+        location = /bulk {{ root {directory}; }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The ports of the http origin: one worker behind all of them."""
+
+    ports: tuple[int, ...]
+
+
+def nginx_user() -> str:
+    """Without it nginx's workers, when root starts them, could not read our directory."""
+    return "user root;" if os.geteuid() == 0 else ""
+
+
+def write_bulk_file(path: Path) -> None:
+    block = os.urandom(1 << 20)  # random, so that no page is a hole or a shared zero page
+    with path.open("wb") as file:
+        for _ in range(BULK_BYTES // len(block)):
+            file.write(block)
+
+
+@contextlib.contextmanager
+def http_origin(directory: Path, core: int, files: int) -> Iterator[Origins]:
+    """nginx with a small response at /small and the 64 MiB file at /bulk."""
+    write_bulk_file(directory / "bulk")
+    ports = tuple(free_port() for _ in range(BACKENDS))
+    listens = " ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
+    config = directory / "origin.conf"
+    config.write_text(
+        ORIGIN_CONF.format(user=nginx_user(), files=files, directory=directory, listens=listens, body=SMALL_BODY)
+    )
+    command = ["nginx", "-p", str(directory), "-e", str(directory / "origin-error.log"), "-c", str(config)]
+    with running(Child(command, directory / "origin.log", core)) as child:
+        child.wait_for(ports[0])
+        yield Origins(ports)
+
+
+class Holder:
+    """Accepts connections when told to, and keeps them without a byte."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", free_port()), backlog=4096)
+        self._listener.settimeout(10)
+        self._held: list[socket.socket] = []
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def accept(self, count: int) -> None:
+        try:
+            for _ in range(count):
+                self._held.append(self._listener.accept()[0])
+        except OSError as error:
+            raise BenchError(f"the proxy opened {len(self._held)} backend connections, then: {error}") from error
+
+    def close(self) -> None:
+        for held in [self._listener, *self._held]:
+            held.close()
+        self._held.clear()
+
+
+def nginx_build() -> str:
+    """What `nginx -V` says, which goes to standard error."""
+    return subprocess.run(["nginx", "-V"], capture_output=True, text=True, timeout=10, check=False).stderr

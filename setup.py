@@ -1,0 +1,35 @@
+"""Packaging; see tox.ini for the tools' settings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_text()).group(1)
+
+setup(
+    name="gproxy",
+    version=VERSION,
+    description="A TCP and HTTP/1.1 load balancer in Python on gevent",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["gproxy", "gproxy.*"]),
+    package_data={"gproxy": ["py.typed"]},
+    install_requires=["gevent>=24.2", "PyYAML>=6.0", "statsd>=4.0,<5"],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "ruff>=0.5",
+            "types-PyYAML",
+        ],
+        "load": ["locust>=2.20"],
+    },
+    entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},
+)

@@ -1,0 +1,361 @@
+"""The log sink against real files, pipes and devices, and what `logging` sends through it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gproxy.core.settings import LogSettings
+from gproxy.errors import GproxyError
+from gproxy.logs import LogSink, SinkHandler, setup_logging
+from tests.support.poll import eventually
+
+LINE = b"x" * 99
+
+Open = Callable[..., LogSink]
+
+
+class Dropped:
+    """Counts what a sink reports as lost."""
+
+    lines = 0
+
+    def __call__(self, lines: int) -> None:
+        self.lines += lines
+
+
+@pytest.fixture
+def dropped() -> Dropped:
+    return Dropped()
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Makes started sinks, closed after the test."""
+    sinks = []
+
+    def make(*args: object, **options: int) -> LogSink:
+        sinks.append(LogSink(*args, **options))  # type: ignore[arg-type]
+        sinks[-1].start()
+        return sinks[-1]
+
+    yield make
+    for sink in sinks:
+        sink.close(0.1)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for fd in (reader, writer):
+        with suppress(OSError):
+            os.close(fd)
+
+
+def read(pipe: int, size: int) -> bytes:
+    """What comes out of a pipe until there are `size` bytes; the hub runs meanwhile."""
+    os.set_blocking(pipe, False)
+    received = bytearray()
+
+    def enough() -> bool:
+        with suppress(BlockingIOError):
+            received.extend(os.read(pipe, 4096 * 4))
+        return len(received) >= size
+
+    eventually(enough, what=f"{size} bytes")
+    return bytes(received)
+
+
+@pytest.fixture
+def gproxy_logger() -> Iterator[logging.Logger]:
+    """The package's logger, given back as it was."""
+    logger = logging.getLogger("gproxy")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield logger
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def test_lines_arrive_whole_and_in_order(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "log"
+    sink = opened(str(path))
+    for line in ("one", b"two", "drei \u20ac \ud800"):
+        sink.write(line)
+    eventually(lambda: path.read_bytes() == b"one\ntwo\ndrei \xe2\x82\xac \\ud800\n", what="three lines")
+
+
+def test_a_file_is_appended_to_and_not_for_everybody_to_read(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "log"
+    opened(str(path)).close()
+    assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
+    path.write_text("old\n")
+    sink = opened(str(path))
+    sink.write("new")
+    sink.close()
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_much_at_once_does_not_wait_for_the_interval(
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy.logs.FLUSH_INTERVAL", 3600.0)
+    path = tmp_path / "log"
+    sink = opened(str(path))
+    for _ in range(700):
+        sink.write(LINE)
+    eventually(lambda: path.stat().st_size == 70_000, what="70 kB in the file")
+
+
+def test_a_pipe_nobody_reads_stops_only_the_log(pipe: tuple[int, int], opened: Open, dropped: Dropped) -> None:
+    sink = opened(pipe[1], dropped, limit=200_000)
+    for _ in range(1000):
+        sink.write(LINE)
+    eventually(lambda: sink._writing == 100_000, what="the thread is stuck")
+    started = time.monotonic()
+    for _ in range(3000):
+        sink.write(LINE)
+    eventually(lambda: True)  # the hub still runs
+    assert time.monotonic() - started < 1
+    assert dropped.lines == 2000  # 1000 stuck, 1000 waiting
+
+
+def test_a_pipe_read_at_last_gets_what_was_kept(pipe: tuple[int, int], opened: Open, dropped: Dropped) -> None:
+    sink = opened(pipe[1], dropped, limit=150_000)
+    for _ in range(2000):
+        sink.write(LINE)
+    assert read(pipe[0], 150_000) == (LINE + b"\n") * 1500
+    assert dropped.lines == 500
+
+
+def test_a_full_non_blocking_pipe_is_waited_for(pipe: tuple[int, int], opened: Open, dropped: Dropped) -> None:
+    os.set_blocking(pipe[1], False)
+    sink = opened(pipe[1], dropped)
+    for _ in range(1000):
+        sink.write(LINE)
+    assert read(pipe[0], 100_000) == (LINE + b"\n") * 1000
+    assert dropped.lines == 0
+
+
+def test_close_is_bounded_when_the_target_is_stuck(pipe: tuple[int, int], opened: Open, dropped: Dropped) -> None:
+    sink = opened(pipe[1], dropped)
+    for _ in range(1000):
+        sink.write(LINE)
+    started = time.monotonic()
+    sink.close(0.2)
+    assert time.monotonic() - started < 2
+    assert dropped.lines == 1000
+    sink.write("late")
+    assert dropped.lines == 1001
+
+
+def test_a_full_disk_is_reported_once_and_every_line_counted(
+    opened: Open, dropped: Dropped, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = opened("/dev/full", dropped)
+    for n in range(3):
+        sink.write(LINE)
+        sink.write(LINE)
+        eventually(lambda n=n: dropped.lines == 2 * n + 2, what="lines counted")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "/dev/full can't be written to: No space left on device; log lines are lost until it can"
+    )
+
+
+def test_a_pipe_whose_reader_left_is_reported_and_counted(
+    pipe: tuple[int, int], opened: Open, dropped: Dropped, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.close(pipe[0])
+    sink = opened(pipe[1], dropped)
+    sink.write(LINE)
+    eventually(lambda: dropped.lines == 1, what="the line counted")
+    assert "Broken pipe" in caplog.text
+
+
+def test_a_target_that_works_again_says_so_once(
+    tmp_path: Path, opened: Open, dropped: Dropped, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    sink = opened(str(path), dropped)
+    sink.write(LINE)
+    eventually(lambda: dropped.lines == 1, what="the line counted")
+    path.unlink()
+    sink.reopen()
+    for line in ("back", "and on"):
+        sink.write(line)
+        assert sink.flush()
+    assert path.read_text() == "back\nand on\n"
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "1 log lines were lost" in caplog.text
+
+
+def test_a_line_torn_by_an_error_does_not_spoil_the_next(
+    tmp_path: Path, opened: Open, dropped: Dropped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    sink = opened(str(path), dropped)
+    write, answers = os.write, [5, OSError(28, "full")]
+
+    def scarce(fd: int, data: memoryview) -> int:
+        answer = answers.pop(0) if answers else len(data)
+        if isinstance(answer, OSError):
+            raise answer
+        return write(fd, data[:answer])
+
+    monkeypatch.setattr("gproxy.logs.os.write", scarce)
+    for line in ("one", "two", "three"):
+        sink.write(line)
+    assert sink.flush()
+    sink.write("four")
+    assert sink.flush()
+    assert path.read_text() == "one\nt\nfour\n"
+    assert dropped.lines == 2
+
+
+def test_reopen_after_a_rename_writes_to_the_new_file(tmp_path: Path, opened: Open) -> None:
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    sink = opened(str(path))
+    sink.write("before")
+    assert sink.flush()
+    path.rename(old)
+    sink.reopen()
+    eventually(path.exists, what="the new file, even without a line")
+    sink.write("after")
+    assert sink.flush()
+    assert (old.read_text(), path.read_text()) == ("before\n", "after\n")
+
+
+def test_reopen_that_fails_keeps_the_old_file_and_tries_again(
+    tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    sink = opened(str(folder / "log"))
+    folder.rename(moved)
+    sink.reopen()
+    eventually(lambda: caplog.records, what="the report")
+    sink.write("kept")
+    assert sink.flush()
+    assert (moved / "log").read_text() == "kept\n"
+    folder.mkdir()
+    eventually((folder / "log").exists, what="the new file")
+    assert len(caplog.records) <= 2
+
+
+def test_reopen_means_nothing_to_a_pipe(pipe: tuple[int, int], opened: Open) -> None:
+    sink = opened(pipe[1])
+    sink.reopen()
+    sink.write("line")
+    assert sink.flush()
+    assert os.read(pipe[0], 100) == b"line\n"
+
+
+def test_a_path_that_cannot_be_opened_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(GproxyError, match=r"/no/log: can't be opened for the log: No such file"):
+        LogSink(str(tmp_path / "no" / "log"))
+
+
+def test_a_fifo_without_a_reader_is_an_error_and_no_standstill(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(GproxyError, match="fifo"):
+        LogSink(str(tmp_path / "fifo"))
+
+
+def test_text_log_line(pipe: tuple[int, int], opened: Open, gproxy_logger: logging.Logger) -> None:
+    sink = opened(pipe[1])
+    setup_logging(LogSettings(), sink)
+    record = logging.makeLogRecord(
+        {
+            "name": "gproxy.health",
+            "levelno": 30,
+            "levelname": "WARNING",
+            "msg": "%s is\ndown",
+            "args": ("b1",),
+            "created": 1795435200.5,
+        }
+    )
+    gproxy_logger.handle(record)
+    assert sink.flush()
+    assert os.read(pipe[0], 1000) == b"2026-11-23T12:00:00.500Z warning gproxy.health: b1 is\\x0adown\n"
+
+
+def test_traceback_in_text_is_indented(pipe: tuple[int, int], opened: Open, gproxy_logger: logging.Logger) -> None:
+    sink = opened(pipe[1])
+    setup_logging(LogSettings(), sink)
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        gproxy_logger.exception("oops")
+    assert sink.flush()
+    first, *rest = os.read(pipe[0], 10_000).decode().splitlines()
+    assert first.endswith(" error gproxy: oops")
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_json_log_line(pipe: tuple[int, int], opened: Open, gproxy_logger: logging.Logger) -> None:
+    sink = opened(pipe[1])
+    setup_logging(LogSettings(format="json"), sink)
+    record = logging.makeLogRecord(
+        {"name": "gproxy.x", "levelno": 20, "levelname": "INFO", "msg": 'a "b"\n', "created": 1795435200.5}
+    )
+    gproxy_logger.handle(record)
+    assert sink.flush()
+    assert json.loads(os.read(pipe[0], 1000)) == {
+        "time": "2026-11-23T12:00:00.500Z",
+        "level": "info",
+        "logger": "gproxy.x",
+        "message": 'a "b"\n',
+    }
+
+
+def test_second_setup_replaces_the_first(opened: Open, pipe: tuple[int, int], gproxy_logger: logging.Logger) -> None:
+    first, second = opened(pipe[1]), opened(pipe[1])
+    setup_logging(LogSettings(), first)
+    setup_logging(LogSettings(level="error"), second)
+    ours = [handler for handler in gproxy_logger.handlers if isinstance(handler, SinkHandler)]
+    assert [handler.sink for handler in ours] == [second]
+    assert not gproxy_logger.isEnabledFor(logging.WARNING)
+    assert gproxy_logger.isEnabledFor(logging.ERROR)
+
+
+def test_wrong_format_arguments_do_not_raise(
+    pipe: tuple[int, int], opened: Open, gproxy_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_logging(LogSettings(), opened(pipe[1]))
+    gproxy_logger.error("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err
+
+
+AT_EXIT = """
+import logging, sys
+from gproxy.core.settings import LogSettings
+from gproxy.logs import STDERR, LogSink, setup_logging
+sink = LogSink(STDERR)
+sink.start()
+setup_logging(LogSettings(), sink)
+logging.getLogger("gproxy.x").error("last words" * int(sys.argv[1]))
+sys.exit(3)
+"""
+
+
+def test_lines_of_the_last_moment_are_written_at_exit() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_EXIT, "1"], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr.endswith(" error gproxy.x: last words\n")
+    assert done.returncode == 3
+
+
+def test_stuck_stderr_does_not_hold_the_exit(pipe: tuple[int, int]) -> None:
+    child = subprocess.Popen([sys.executable, "-c", AT_EXIT, "100000"], stderr=pipe[1])
+    assert child.wait(10) == 3

@@ -1,0 +1,226 @@
+"""What is counted, and under which names StatsD hears of it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gproxy.core.termination import Ended
+from gproxy.metrics import MetricsCollector, Sample, Slot, Snapshot, changes, sanitise
+
+B1 = "127.0.0.1:9100"
+
+
+@pytest.fixture
+def metrics() -> MetricsCollector:
+    return MetricsCollector(["web", "other"], [("app", B1), ("app", "b2")])
+
+
+def told(metrics: MetricsCollector, before: Snapshot | None = None) -> dict[str, tuple[str, float]]:
+    """Name to kind and value, checked for doubles."""
+    samples = changes(before, metrics.snapshot())
+    result = {sample.name: (sample.kind, sample.value) for sample in samples}
+    assert len(result) == len(samples)
+    return result
+
+
+def test_names_are_those_of_the_design(metrics: MetricsCollector) -> None:
+    metrics.session_closed("--")
+    metrics.connect_time.record(0.001)
+    metrics.session_time.record(0.1)
+    backends = ("127_0_0_1_9100", "b2")
+    assert set(told(metrics)) == {
+        "active_connections_total",
+        "bytes_transferred_total",
+        "bytes_in",
+        "bytes_out",
+        "connections_accepted",
+        "sessions_closed.normal",
+        "pool_dirty",
+        "pool_stale",
+        "pool_overflow",
+        "log_dropped",
+        "hub_lag",
+        *(f"{name}.{q}" for name in ("connect_time", "session_time") for q in ("p50", "p95", "p99", "max")),
+        *(f"{name}.app.{b}" for name in ("connections_per_backend", "backend_health_status") for b in backends),
+        *(
+            f"upstream.app.backend.{b}.{name}"
+            for b in backends
+            for name in ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
+            + ("pool_idle", "queue", "ejected")
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "kind"),
+    [
+        (Slot.CONNECTIONS_ACCEPTED, "connections_accepted", "c"),
+        (Slot.ACTIVE, "active_connections_total", "g"),
+        (Slot.BYTES_IN, "bytes_in", "c"),
+        (Slot.BYTES_OUT, "bytes_out", "c"),
+        (Slot.POOL_DIRTY, "pool_dirty", "c"),
+        (Slot.POOL_STALE, "pool_stale", "c"),
+        (Slot.POOL_OVERFLOW, "pool_overflow", "c"),
+        (Slot.LOG_DROPPED, "log_dropped", "c"),
+    ],
+)
+def test_each_slot_shows_under_its_name(metrics: MetricsCollector, slot: int, name: str, kind: str) -> None:
+    metrics.count(slot)
+    metrics.count(slot, 41)
+    assert told(metrics)[name] == (kind, 42)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "kind"),
+    [(c, f"upstream.app.backend.b2.{c}", "c") for c in ("connects", "connect_failures", "reuses", "retries")]
+    + [(c, f"upstream.app.backend.b2.{c}", "c") for c in ("timeouts", "ejections")]
+    + [(g, f"upstream.app.backend.b2.{g}", "g") for g in ("pool_idle", "queue", "ejected")]
+    + [("active", "connections_per_backend.app.b2", "g"), ("healthy", "backend_health_status.app.b2", "g")],
+)
+def test_each_number_of_a_backend_shows_under_its_name_alone(
+    metrics: MetricsCollector, attribute: str, name: str, kind: str
+) -> None:
+    before = told(metrics)
+    stats = metrics.backend("app", "b2")
+    setattr(stats, attribute, getattr(stats, attribute) + 3)
+    assert set(told(metrics).items()) - set(before.items()) == {(name, (kind, 3))}
+
+
+def test_bytes_of_both_directions_add_up(metrics: MetricsCollector) -> None:
+    metrics.view[Slot.BYTES_IN] += 2**40
+    metrics.view[Slot.BYTES_OUT] += 1
+    assert told(metrics)["bytes_transferred_total"] == ("c", 2**40 + 1)
+
+
+def test_counters_tell_their_growth_and_gauges_their_value(metrics: MetricsCollector) -> None:
+    metrics.count(Slot.CONNECTIONS_ACCEPTED, 5)
+    metrics.count(Slot.ACTIVE, 5)
+    before = metrics.snapshot()
+    metrics.count(Slot.CONNECTIONS_ACCEPTED, 2)
+    metrics.count(Slot.ACTIVE, -1)
+    now = told(metrics, before)
+    assert now["connections_accepted"] == ("c", 2)
+    assert now["active_connections_total"] == ("g", 4)
+
+
+def test_counter_at_rest_is_told_as_zero(metrics: MetricsCollector) -> None:
+    metrics.count(Slot.BYTES_IN, 7)
+    assert told(metrics, metrics.snapshot())["bytes_in"] == ("c", 0)
+
+
+def test_codes_keep_their_case(metrics: MetricsCollector) -> None:
+    for code in ("CD", "cD", "cD", "--"):
+        metrics.session_closed(code)
+    now = told(metrics)
+    assert {name: value for name, value in now.items() if name.startswith("sessions_closed")} == {
+        "sessions_closed.CD": ("c", 1),
+        "sessions_closed.cD": ("c", 2),
+        "sessions_closed.normal": ("c", 1),
+    }
+
+
+def test_every_code_is_counted_by_itself(metrics: MetricsCollector) -> None:
+    for n, code in enumerate(Ended, start=1):
+        for _ in range(n):
+            metrics.session_closed(code)
+    values = [value for name, (_, value) in told(metrics).items() if name.startswith("sessions_closed.")]
+    assert values == list(range(1, len(Ended) + 1))
+
+
+def test_code_seen_for_the_first_time_counts_from_zero(metrics: MetricsCollector) -> None:
+    before = metrics.snapshot()
+    metrics.session_closed("SC")
+    assert told(metrics, before)["sessions_closed.SC"] == ("c", 1)
+
+
+def test_unknown_names_raise(metrics: MetricsCollector) -> None:
+    with pytest.raises(KeyError):
+        metrics.session_closed("ZZ")
+    with pytest.raises(KeyError):
+        metrics.backend("app", "b3")
+    with pytest.raises(KeyError):
+        metrics.listener("nope")
+
+
+def test_listeners_have_gauges_of_their_own(metrics: MetricsCollector) -> None:
+    before = told(metrics)
+    metrics.view[metrics.listener("web")] += 2
+    assert metrics.view[metrics.listener("web")] == 2
+    assert metrics.view[metrics.listener("other")] == 0
+    assert told(metrics) == before
+
+
+def test_percentiles_are_of_the_interval_in_milliseconds(metrics: MetricsCollector) -> None:
+    metrics.connect_time.record(30.0)
+    before = metrics.snapshot()
+    for _ in range(98):
+        metrics.connect_time.record(0.010)
+    for _ in range(2):
+        metrics.connect_time.record(1.0)
+    now = told(metrics, before)
+    assert now["connect_time.p50"] == ("g", pytest.approx(10, rel=0.06))
+    assert now["connect_time.p95"] == ("g", pytest.approx(10, rel=0.06))
+    assert now["connect_time.p99"] == ("g", pytest.approx(1000, rel=0.06))
+    assert now["connect_time.max"] == ("g", pytest.approx(1000, rel=0.06))
+
+
+def test_percentiles_of_an_idle_interval_are_left_out(metrics: MetricsCollector) -> None:
+    metrics.session_time.record(1.0)
+    assert "session_time.p50" in told(metrics)
+    assert "session_time.p50" not in told(metrics, metrics.snapshot())
+
+
+def test_hub_lag_is_the_worst_since_the_last_snapshot(metrics: MetricsCollector) -> None:
+    for lag in (0.002, 0.0305, 0.001):
+        metrics.hub_lag(lag)
+    assert told(metrics)["hub_lag"] == ("g", 30.5)
+    assert told(metrics)["hub_lag"] == ("g", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        ("127.0.0.1:9100", "127_0_0_1_9100"),
+        ("[::1]:80", "___1__80"),
+        ("unix:/run/a b.sock", "unix__run_a_b_sock"),
+        ("a|b@c:d\ne", "a_b_c_d_e"),
+        ("b\u00e9", "b_"),
+        ("", "_"),
+        ("ok-name_2", "ok-name_2"),
+    ],
+)
+def test_sanitise(name: str, node: str) -> None:
+    assert sanitise(name) == node
+
+
+def test_backends_that_would_share_a_name_are_told_apart() -> None:
+    metrics = MetricsCollector([], [("app", "b.1"), ("app", "b_1"), ("api", "b_1"), ("app", "b:1")])
+    for value, pair in enumerate([("app", "b.1"), ("app", "b_1"), ("api", "b_1"), ("app", "b:1")], start=1):
+        metrics.backend(*pair).active = value
+    now = told(metrics)
+    names = ("app.b_1", "app.b_1_2", "api.b_1", "app.b_1_3")
+    assert [now[f"connections_per_backend.{name}"][1] for name in names] == [1, 2, 3, 4]
+
+
+def test_a_forked_child_counts_into_the_same_slots(metrics: MetricsCollector) -> None:
+    child = os.fork()
+    if child == 0:
+        metrics.count(Slot.ACTIVE, 3)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert metrics.view[Slot.ACTIVE] == 3
+
+
+def test_samples_compare_as_values() -> None:
+    before, after = Snapshot({}, {"n": 1}, {}), Snapshot({"g": 2.0}, {"n": 4}, {"h": [0, 0]})
+    assert changes(before, after) == [Sample("g", "g", 2.0), Sample("n", "c", 3)]
+
+
+def test_repr_tells_the_state(metrics: MetricsCollector) -> None:
+    metrics.backend("app", "b2").active = 2
+    assert repr(metrics.backend("app", "b2")) == (
+        "<BackendStats app/b2 healthy=0 active=2 pool_idle=0 queue=0 ejected=0>"
+    )
+    assert repr(metrics) == "<MetricsCollector accepted=0 active=0 backends=2>"
