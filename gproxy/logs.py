@@ -32,6 +32,7 @@ EXIT_TIMEOUT = 1.0  # seconds that a stuck target may delay the process's exit
 STDOUT = 1
 STDERR = 2
 NEWLINE = 10
+BLOCKED_POLL = 1000  # ms; how long a closed sink's thread may go on waiting for its target
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -114,6 +115,7 @@ class LogSink:
         self._closed = True
         if self._flusher is not None:
             self._flusher.kill()
+        self._file.abandoned = True
         if flushed:  # if not, the thread is stuck on the descriptor, and ends with the process
             self._pool.kill()
             self._file.close()
@@ -160,6 +162,7 @@ class _File:
     def __init__(self, target: str | int):
         self._path = target if isinstance(target, str) and target != "-" else None
         self._fd = _descriptor(target)
+        self.abandoned = False  # a write that hangs must write no more, should it ever go on
         self._torn = False  # the last line was written in part
         self._stale = False
 
@@ -184,7 +187,7 @@ class _File:
     def _write_all(self, data: bytes) -> tuple[int, OSError | None]:
         done = 0
         try:
-            while done < len(data):
+            while done < len(data) and not self.abandoned:
                 done += self._write_some(memoryview(data)[done:])
         except OSError as error:
             self._torn = data[done - 1] != NEWLINE if done else self._torn
@@ -198,7 +201,7 @@ class _File:
         except BlockingIOError:  # whoever gave us the descriptor made it non-blocking
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
-            poll.poll()
+            poll.poll(BLOCKED_POLL)
             return 0
 
     def _reopen(self) -> OSError | None:

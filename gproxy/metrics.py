@@ -24,10 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gproxy.core.histogram import SLOTS, Histogram, percentile
+from gproxy.core.histogram import SLOTS, Histogram, percentile, since
 from gproxy.core.termination import Ended
 
-NORMAL: Final = "--"
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -126,8 +125,8 @@ class MetricsCollector:
 
     def __init__(self, listeners: Sequence[str], backends: Sequence[tuple[str, str]]):
         """`backends` are pairs of upstream and backend name."""
-        codes, closed = list(Ended), Slot.COUNT
-        active = closed + len(codes)
+        closed = Slot.COUNT
+        active = closed + len(Ended)
         first_backend = active + len(listeners)
         histograms = first_backend + len(backends) * BackendStats.SLOTS
         self.view = _allocate(histograms + 2 * SLOTS)
@@ -149,7 +148,7 @@ class MetricsCollector:
         """Add to one of `Slot`. Hot code writes `view[slot] += n` itself."""
         self.view[slot] += n
 
-    def session_closed(self, code: Ended) -> None:
+    def session_closed(self, code: str) -> None:
         """Count a session under its termination code."""
         self.view[self._closed[code]] += 1
 

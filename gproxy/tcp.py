@@ -233,13 +233,18 @@ class TcpSession:
     def end(self, code: Ended, *, cut_off: bool = True) -> None:
         """End it from outside under a termination code; `cut_off` with RST, because bytes may be missing."""
         if self._greenlet is not None:
-            gevent.kill(self._greenlet, block=False)
+            gevent.get_hub().loop.run_callback(self._interrupt)
         elif self._relay is not None:
             self._code = code
             if cut_off:
                 self._relay.kill()
             else:
                 self._relay.close()
+
+    def _interrupt(self) -> None:
+        """In the hub: end the greenlet's wait, unless it has just ended and serves another client."""
+        if self._greenlet is not None:
+            self._greenlet.throw(GreenletExit)
 
     # Quiescent reuse: the client's FIN is held back until the verdict.
 

@@ -207,6 +207,8 @@ class Upstream:
     def flipped(self, backend: Backend, why: str) -> None:
         """The checks have changed their mind about a backend: said once."""
         up = backend.health.operational is Operational.UP
+        if up:
+            backend.ejection.readmit(self.clock())
         log.log(
             logging.INFO if up else logging.WARNING, "backend %s is %s: %s", backend.label, "up" if up else "down", why
         )

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -34,6 +35,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +44,8 @@ from origins import http_origin
 from processes import BenchError, Cores, MissingToolError
 from proxies import HAPROXY_PIPE, Kind, Setup, check_tools, kinds
 from report import Outcome, RowResult, as_json, markdown, passed
+
+LOCK_SECONDS = 900.0
 
 
 def names_of(known: Sequence[str], text: str) -> list[str]:
@@ -96,6 +100,22 @@ def raise_file_limit(idle_sessions: int) -> int:
 
 
 @contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One comparison at a time: two would measure each other. Waits for LOCK_SECONDS at most."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    with open(__file__, "rb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BenchError(f"another comparison still runs after {LOCK_SECONDS:.0f} s") from None
+                time.sleep(1)
+        yield
+
+
+@contextlib.contextmanager
 def work_directory() -> Iterator[Path]:
     """In memory where possible, so that the origin never reads a disk."""
     memory = Path("/dev/shm")
@@ -133,7 +153,7 @@ def run(options: argparse.Namespace) -> list[RowResult]:
     files = raise_file_limit(options.idle_sessions)
     cores = Cores.pick()
     os.sched_setaffinity(0, {cores.load})  # inherited by wrk and by the bulk client
-    with work_directory() as directory, http_origin(directory, cores.load, files) as origins:
+    with alone(), work_directory() as directory, http_origin(directory, cores.load, files) as origins:
         setup = Setup(directory, origins.ports, cores.proxy, files, options.haproxy_pipe)
         return measure_all(options, Plan(setup, options.seconds, options.idle_sessions))
 

@@ -20,6 +20,7 @@ from gproxy.errors import ConfigError, Problem
 
 MAX_BYTES = 1 << 20  # some 20,000 backends
 MAX_DEPTH = 32  # a real file needs 6
+MAX_ROW = 200  # looked at for a hint; the patterns are quadratic
 
 _BARE_IPV6 = re.compile(r"(?<![\"'\w])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:\d")
 
@@ -123,7 +124,7 @@ def _yaml_message(error: yaml.MarkedYAMLError) -> str:
 def _hint(text: str, line: int) -> str:
     """What the operator most likely meant, where YAML's own words don't help."""
     lines = text.splitlines()
-    row = lines[line - 1] if 0 < line <= len(lines) else ""
+    row = lines[line - 1][:MAX_ROW] if 0 < line <= len(lines) else ""
     if _BARE_IPV6.search(row):
         return '; quote an IPv6 address, such as "[::1]:9000"'
     if row[: len(row) - len(row.lstrip())].count("\t"):

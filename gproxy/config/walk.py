@@ -199,7 +199,6 @@ class Section:
 
     def require(self, key: str, example: str) -> None:
         if key not in self.where:
-            self.unsure.add(key)
             self.value.refuse(f"needs the key {key!r}, such as {example}")
 
     def sure(self, *keys: str) -> bool:

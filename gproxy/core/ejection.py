@@ -38,6 +38,11 @@ class Ejection:
         """A dial connected."""
         self.failures = 0
 
+    def readmit(self, now: float) -> None:
+        """End an ejection early: the checks, which had found the backend down as well, find it up again."""
+        self.until = min(self.until, now)
+        self.failures = 0
+
     def failed(self, settings: PassiveHealthSettings, now: float, may_eject: bool) -> bool:
         """A dial failed; True when that ejects the backend now.
 

@@ -20,7 +20,7 @@ Administrative: what an operator says.
     DRAIN   keeps its sessions and takes no new ones
     MAINT   is out of service
 
-A backend is eligible when it is UP and READY. Limits and ejection are judged elsewhere.
+What the two mean for a new session, beside limits and ejection, is upstream.py's to judge.
 """
 
 from __future__ import annotations
@@ -75,10 +75,6 @@ class BackendHealth:
     @property
     def operational(self) -> Operational:
         return self._operational
-
-    @property
-    def eligible(self) -> bool:
-        return self._operational is Operational.UP and self.administrative is Administrative.READY
 
     @property
     def successes(self) -> int:

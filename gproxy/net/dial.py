@@ -10,6 +10,7 @@ import os
 from _socket import AF_INET, AF_INET6
 from _socket import socket as Socket
 from collections.abc import Callable
+from pathlib import Path
 
 from gevent import get_hub, sleep
 from gevent.hub import Waiter
@@ -99,9 +100,19 @@ def _is_itself(sock: Socket, endpoint: Endpoint) -> bool:
 
     TCP's simultaneous open: the ephemeral source port happened to be the port dialled.
     """
-    if endpoint.family not in (AF_INET, AF_INET6) or not endpoint.sockaddr[0].startswith(("127.", "::1")):
+    if endpoint.family not in (AF_INET, AF_INET6) or endpoint.sockaddr[1] < _FIRST_EPHEMERAL:
         return False
     return bool(sock.getsockname()[:2] == endpoint.sockaddr[:2])
+
+
+def _first_ephemeral() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 1024
+
+
+_FIRST_EPHEMERAL = _first_ephemeral()  # read once: an administrator may narrow the range, but hardly lowers it
 
 
 def _dial_error(endpoint: Endpoint, code: int) -> DialError:

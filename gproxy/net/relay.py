@@ -366,8 +366,9 @@ class Relay:
         if self.over:
             return False
         self.over = True
-        self.up.stop()
-        self.down.stop()
+        for flow in (self.up, self.down):
+            flow.stop()
+            del flow._relay  # else each would keep the other alive until the garbage collector comes
         if self._abort_timer is not None:
             self._abort_timer.stop()
             self._abort_timer.close()

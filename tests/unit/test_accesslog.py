@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ RECORD = SessionRecord(
     backend="b1",
     started=NOON + 0.123,
     tw=0.0,
-    tc=0.0015,
+    tc=0.0019,
     tt=0.035,
     bytes_in=1234,
     bytes_out=5678,
@@ -29,6 +30,9 @@ RECORD = SessionRecord(
     retries=0,
     reused=True,
 )
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "access-log.md"
 
 
 class Lines(list[str]):
@@ -46,6 +50,12 @@ def test_text_line_has_the_documented_fields_in_order() -> None:
     assert logged(RECORD) == (
         "127.0.0.1:51234 [2026-11-23T12:00:00.123Z] web app/b1 0/1/35 1234/5678 -- 4/3/2/1 0 reused"
     )
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_examples_of_the_documentation_are_true(format: str) -> None:
+    record = RECORD._replace(active=1, listener_active=1, upstream_active=1, backend_active=1)
+    assert logged(record, format) in DOCS.read_text().splitlines()
 
 
 def test_session_that_reached_no_backend() -> None:

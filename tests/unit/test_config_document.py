@@ -99,7 +99,7 @@ def test_a_pipe_is_read_to_its_end():
     ("text", "message"),
     [
         ("a: 1\n---\nb: 2\n", "f.yaml:2: has a second document"),
-        ("a: b: c\n", "f.yaml:1: mapping values are not allowed here"),
+        ("a: b: c\n", "f.yaml:1: mapping values are not allowed here$"),
         ("a: [1\n", "f.yaml:2: while parsing a flow sequence"),
         ("a: 1\nb: \x01\n", "f.yaml:2: has a control character"),
         ("a: 1\nb: *nobody\n", "f.yaml:2: found undefined alias 'nobody'"),
@@ -121,16 +121,22 @@ def test_text_that_is_no_configuration(text, message):
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "{? ["])
 def test_depth_is_refused_and_not_suffered(opening):
-    assert "nested deeper than 32 levels" in refusal(opening * 100_000)
-
-
-def test_aliases_cannot_multiply_a_small_file_into_a_huge_one():
-    backends = "".join(f"  - h{i}:1\n" for i in range(3000))
-    upstreams = "".join(f"  u{i}: *u\n" for i in range(3000))
-    text = f"listeners: &b\n{backends}upstreams:\n  u: &u {{backends: *b}}\n{upstreams}"
     started = time.process_time()
-    assert "stands for more than 200000 values" in refusal(text)
-    assert time.process_time() - started < 30
+    assert "nested deeper than 32 levels" in refusal(opening * 100_000)
+    assert time.process_time() - started < 10  # a hint's pattern once took minutes
+
+
+def test_aliases_cannot_multiply_a_small_file_into_a_huge_one(monkeypatch):
+    monkeypatch.setattr("gproxy.config.walk.MAX_VALUES", 2000)
+    backends = "".join(f"  - h{i}:1\n" for i in range(100))
+    upstreams = "".join(f"  u{i}: *u\n" for i in range(100))
+    text = f"listeners: &b\n{backends}upstreams:\n  u: &u {{backends: *b}}\n{upstreams}"
+    assert "stands for more than 2000 values" in refusal(text)
+
+
+def test_a_text_that_is_too_long():
+    assert refusal("#" * (1 << 20) + "#") == "f.yaml: is larger than 1048576 bytes"
+    assert refusal("#" * (1 << 20)).startswith("f.yaml: is empty")
 
 
 def test_a_value_inside_itself():
@@ -166,9 +172,7 @@ def test_json_writes_a_character_in_two_escapes():
     assert parse(json.dumps(data), "f", {}).listeners[0].upstream == "\U0001f600"
 
 
-@pytest.mark.parametrize(
-    ("escape", "message"), [(r"\ud800", r"is not Unicode text: '\ud800'"), (r"\0", "has a NUL character")]
-)
+@pytest.mark.parametrize(("escape", "message"), [(r"\ud800", "is not Unicode text"), (r"\0", "has a NUL character")])
 @pytest.mark.parametrize("place", ["a:1", "app"])
 def test_text_that_could_not_be_written_again(place, escape, message):
     text = GOOD.replace("app:", f'"app{escape}":') if place == "app" else GOOD.replace("127.0.0.1:9000", escape)

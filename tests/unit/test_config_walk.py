@@ -39,6 +39,10 @@ def test_an_unknown_key_comes_with_a_suggestion():
     ]
 
 
+def test_an_unknown_key_in_snake_case_is_answered_in_snake_case():
+    assert "; did you mean 'connection_pool_size'?" in problems("load_balancer: {conection_pool_size: 3}\n" + GOOD)[0]
+
+
 def test_an_unknown_key_in_camel_case_is_answered_in_camel_case():
     assert problems("loadBalancer: {conectionPoolSize: 3}\n" + GOOD) == [
         "f.yaml:1: loadBalancer.conectionPoolSize: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -77,6 +78,13 @@ def read(pipe: int, size: int) -> bytes:
     return bytes(received)
 
 
+def record(name: str, level: int, message: str, *args: object) -> logging.LogRecord:
+    """One made at 2026-11-23T12:00:00.500Z."""
+    record = logging.LogRecord(name, level, "", 0, message, args, None)
+    record.created = 1795435200.5
+    return record
+
+
 @pytest.fixture
 def gproxy_logger() -> Iterator[logging.Logger]:
     """The package's logger, given back as it was."""
@@ -103,6 +111,14 @@ def test_a_file_is_appended_to_and_not_for_everybody_to_read(tmp_path: Path, ope
     sink.write("new")
     sink.close()
     assert path.read_text() == "old\nnew\n"
+
+
+def test_flush_works_on_a_sink_not_yet_started(tmp_path: Path) -> None:
+    sink = LogSink(str(tmp_path / "log"))
+    sink.write("early")
+    assert sink.flush()
+    assert (tmp_path / "log").read_text() == "early\n"
+    sink.close()
 
 
 def test_much_at_once_does_not_wait_for_the_interval(
@@ -158,18 +174,32 @@ def test_close_is_bounded_when_the_target_is_stuck(pipe: tuple[int, int], opened
     assert dropped.lines == 1001
 
 
+def test_a_closed_sink_writes_no_more_when_its_target_wakes(pipe: tuple[int, int], opened: Open) -> None:
+    os.set_blocking(pipe[1], False)
+    sink = opened(pipe[1])
+    for _ in range(1000):
+        sink.write(LINE)
+    eventually(lambda: sink._writing, what="the thread waits for the pipe")
+    sink.close(0.05)
+    kept = len(os.read(pipe[0], 100_000))
+    eventually(lambda: len(sink._pool) == 0, what="the thread has ended its job")
+    os.close(pipe[1])
+    assert os.read(pipe[0], 100_000) == b""
+    assert kept < 100_000
+
+
 def test_a_full_disk_is_reported_once_and_every_line_counted(
     opened: Open, dropped: Dropped, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = opened("/dev/full", dropped)
-    for n in range(3):
+    for _ in range(3):
         sink.write(LINE)
         sink.write(LINE)
-        eventually(lambda n=n: dropped.lines == 2 * n + 2, what="lines counted")
-    (record,) = caplog.records
-    assert record.getMessage() == (
+        assert sink.flush()
+    assert dropped.lines == 6
+    assert caplog.messages == [
         "/dev/full can't be written to: No space left on device; log lines are lost until it can"
-    )
+    ]
 
 
 def test_a_pipe_whose_reader_left_is_reported_and_counted(
@@ -205,13 +235,13 @@ def test_a_line_torn_by_an_error_does_not_spoil_the_next(
 ) -> None:
     path = tmp_path / "log"
     sink = opened(str(path), dropped)
-    write, answers = os.write, [5, OSError(28, "full")]
+    write, calls = os.write, iter(range(9))
 
     def scarce(fd: int, data: memoryview) -> int:
-        answer = answers.pop(0) if answers else len(data)
-        if isinstance(answer, OSError):
-            raise answer
-        return write(fd, data[:answer])
+        call = next(calls)
+        if call == 1:
+            raise OSError(errno.ENOSPC, "full")
+        return write(fd, data[:5] if call == 0 else data)
 
     monkeypatch.setattr("gproxy.logs.os.write", scarce)
     for line in ("one", "two", "three"):

@@ -1,0 +1,181 @@
+"""A backend that is a process of its own, so that a test can kill, stop and restart it.
+
+    with Origin("echo", "b1") as origin:
+        origin.port ...
+        origin.kill()
+
+Behaviours (the first argument): see BEHAVIOURS below.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+START_TIMEOUT = 10.0  # seconds
+TOP = Path(__file__).resolve().parents[2]
+
+
+class Origin:
+    """One origin process on 127.0.0.1; it listens when the constructor returns."""
+
+    def __init__(self, behaviour: str, name: str = "origin", port: int = 0, host: str = "127.0.0.1"):
+        self.name = name
+        self._arguments = (behaviour, name, host)
+        self.port = port
+        self.process: subprocess.Popen[str]
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it, or start it again on the port that it had."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.origin", *self._arguments, str(self.port)],
+            cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline()
+        assert said, f"origin {self.name} did not start"
+        self.port = int(said)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self._reap()
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _reap(self) -> None:
+        self.process.wait(START_TIMEOUT)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def __enter__(self) -> Origin:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self._reap()
+
+
+# --- the child ------------------------------------------------------------------------
+
+
+def _send_all(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+
+
+def echo(connection: socket.socket, name: str) -> None:
+    """Sends back what comes, and FIN after FIN."""
+    while data := connection.recv(65536):
+        _send_all(connection, data)
+
+
+def hello(connection: socket.socket, name: str) -> None:
+    """Speaks first: its name and a newline; then echoes."""
+    _send_all(connection, name.encode() + b"\n")
+    echo(connection, name)
+
+
+def named(connection: socket.socket, name: str) -> None:
+    """Answers each line with its name and that line: a stateless request/response protocol."""
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            _send_all(connection, name.encode() + b": " + line)
+
+
+def once(connection: socket.socket, name: str) -> None:
+    """Sends its name and closes: one connection, one answer."""
+    _send_all(connection, name.encode())
+
+
+def hold(connection: socket.socket, name: str) -> None:
+    """Says nothing and reads nothing until the peer's end; keeps the connection open."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    threading.Event().wait()
+
+
+def swallow(connection: socket.socket, name: str) -> None:
+    """Reads everything, answers nothing."""
+    while connection.recv(65536):
+        pass
+
+
+def reset(connection: socket.socket, name: str) -> None:
+    """Reads a little, sends its name, and resets."""
+    connection.recv(1)
+    _send_all(connection, name.encode())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def flood(connection: socket.socket, name: str) -> None:
+    """Sends 256 MiB as fast as it may, then FIN."""
+    block = bytes(1024 * 1024)
+    for _ in range(256):
+        _send_all(connection, block)
+
+
+def http(connection: socket.socket, name: str) -> None:
+    """Answers every request head with 200 and its name; `/fail` with 500."""
+    data = b""
+    while True:
+        while b"\r\n\r\n" not in data:
+            more = connection.recv(65536)
+            if not more:
+                return
+            data += more
+        head, _, data = data.partition(b"\r\n\r\n")
+        status = b"500 No" if b" /fail " in head else b"200 OK"
+        body = name.encode()
+        _send_all(connection, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+
+
+BEHAVIOURS: dict[str, Callable[[socket.socket, str], None]] = {
+    f.__name__: f for f in (echo, hello, named, once, hold, swallow, reset, flood, http)
+}
+
+
+def _serve(behaviour: str, name: str, host: str, port: int) -> None:
+    def run(connection: socket.socket) -> None:
+        with connection:
+            try:
+                BEHAVIOURS[behaviour](connection, name)
+            except OSError:
+                return  # the peer is gone: what it saw is the test's to judge
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=run, args=(connection,), daemon=True).start()
+
+    listener = socket.create_server((host, port), backlog=1024)
+    threading.Thread(target=accept, daemon=True).start()
+    print(listener.getsockname()[1], flush=True)
+    sys.stdin.read()  # ends with the test, however that ends
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
