@@ -255,8 +255,6 @@ def _refuse_same_address(backends: Backends) -> None:
 def _pool(section: Section, defaults: Defaults, timeouts: Timeouts, backends: Backends) -> PoolSettings:
     inherited = {"idle_timeout": timeouts.connection_idle_timeout, **defaults.pool}
     pool = PoolSettings(**{**inherited, **section.good})
-    if not section.sure("preconnect"):
-        return pool
     if _sure(section, "size", defaults) and pool.preconnect > pool.size:
         section.refuse("preconnect", f"is {pool.preconnect}, above the pool's size of {pool.size}")
     for _, backend in backends:

@@ -21,6 +21,7 @@ from _socket import (
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
+    TCP_CORK,
     TCP_NODELAY,
 )
 from _socket import socket as Socket
@@ -97,17 +98,35 @@ def unacknowledged(sock: Socket) -> int:
         return 0
 
 
+def cork(sock: Socket) -> bool:
+    """Hold partial packets back until the FIN; False where that does not exist, as with unix sockets."""
+    if sock.family == AF_UNIX:
+        return False
+    try:
+        sock.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+    except OSError:
+        return False
+    return True
+
+
 def has_input(sock: Socket) -> bool:
     """Whether a read would not block: bytes, an end or an error are waiting."""
-    return _ask(sock, _POLLIN)
+    return _ask(sock, _POLLIN) != 0
+
+
+def has_fin(sock: Socket) -> bool:
+    """Whether the peer has sent FIN, perhaps behind bytes not yet read, and has not reset."""
+    return _ask(sock, _POLLRDHUP) == _POLLRDHUP
 
 
 def is_closed(sock: Socket) -> bool:
-    """Whether the peer has ended or reset the connection, even behind bytes not yet read."""
-    return _ask(sock, _POLLRDHUP)
+    """Whether the peer has ended or reset the connection, perhaps behind bytes not yet read."""
+    return _ask(sock, _POLLRDHUP) != 0
 
 
-def _ask(sock: Socket, events: int) -> bool:
+def _ask(sock: Socket, events: int) -> int:
+    """What poll() says now; errors and hang-ups are reported unasked."""
     poller = _poll()
-    poller.register(sock.fileno(), events)  # errors and hang-ups are reported unasked
-    return bool(poller.poll(0))
+    poller.register(sock.fileno(), events)
+    found = poller.poll(0)
+    return found[0][1] if found else 0

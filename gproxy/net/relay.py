@@ -29,7 +29,7 @@ from _socket import socket as Socket
 from collections.abc import Callable
 from typing import Any
 
-from gproxy.net.connection import reset, unacknowledged
+from gproxy.net.connection import cork, has_fin, reset, unacknowledged
 from gproxy.net.splice import PIPES, Pipe
 
 BUFFER_SIZE = 64 * 1024  # bytes; above what one wake-up finds unless the flow is bulk
@@ -74,9 +74,9 @@ class Flow:
         """Bytes that the sink's kernel has taken."""
         return self.received - self.held
 
-    def start(self, loop: Any) -> None:
+    def start(self, loop: Any, *, expect_short: bool = False) -> None:
         self._reader = loop.io(self.source.fileno(), READ)
-        self._reader.start(self._readable)
+        self._reader.start(self._opening if expect_short else self._readable)
 
     def stop(self) -> None:
         """Let go of everything but the sockets; held bytes are lost."""
@@ -119,6 +119,18 @@ class Flow:
             self._grow()
         elif self._full:
             self._full = 0
+
+    def _opening(self) -> None:
+        """The backend's first bytes: if its FIN is there too, all of it leaves in one packet.
+
+        Many sessions are one answer and a FIN. This spares them a packet, a wake-up of
+        ours and one of the client's, for one more look at a session that stays.
+        """
+        self._reader.callback = self._readable
+        if has_fin(self.source) and cork(self.sink):
+            self._readable()  # the answer, which waits for the FIN behind it
+        if not self.ended:
+            self._readable()
 
     def _flush(self) -> None:
         """The sink takes bytes again."""
@@ -275,7 +287,7 @@ class Relay:
     def start(self) -> None:
         """Begin; from here on the relay owns both sockets."""
         self.up.start(self.loop)
-        self.down.start(self.loop)
+        self.down.start(self.loop, expect_short=True)
 
     def close(self) -> None:
         """End both sides with FIN: everything was delivered, or nothing was promised."""

@@ -9,7 +9,10 @@ Behaviours (the first argument): see BEHAVIOURS below.
 
 from __future__ import annotations
 
+import itertools
 import os
+import resource
+import selectors
 import signal
 import socket
 import struct
@@ -21,22 +24,33 @@ from pathlib import Path
 from types import TracebackType
 
 START_TIMEOUT = 10.0  # seconds
+UNIX = "unix:"
 TOP = Path(__file__).resolve().parents[2]
 
 
 class Origin:
-    """One origin process on 127.0.0.1; it listens when the constructor returns."""
+    """One origin process; it listens when the constructor returns.
 
-    def __init__(self, behaviour: str, name: str = "origin", port: int = 0, host: str = "127.0.0.1"):
+    `host` is an IPv4 or IPv6 address, or `unix:/path`. `backlog`: how many connections the
+    kernel takes for it while it is frozen.
+    """
+
+    def __init__(
+        self, behaviour: str, name: str = "origin", port: int = 0, host: str = "127.0.0.1", *, backlog: int = 1024
+    ):
         self.name = name
-        self._arguments = (behaviour, name, host)
+        self._arguments = (behaviour, name, host, str(backlog))
+        self._host = host
         self.port = port
         self.process: subprocess.Popen[str]
         self.start()
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        """As a configuration names it."""
+        if self._host.startswith(UNIX):
+            return self._host
+        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -107,6 +121,15 @@ def named(connection: socket.socket, name: str) -> None:
             _send_all(connection, name.encode() + b": " + line)
 
 
+def counted(connection: socket.socket, name: str) -> None:
+    """Answers each line with its name, the number of this connection among those that spoke, and that line."""
+    number = b""
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            number = number or b"%d" % next(_spoken)
+            _send_all(connection, b"%s#%s: %s" % (name.encode(), number, line))
+
+
 def once(connection: socket.socket, name: str) -> None:
     """Sends its name and closes: one connection, one answer."""
     _send_all(connection, name.encode())
@@ -153,12 +176,32 @@ def http(connection: socket.socket, name: str) -> None:
         _send_all(connection, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
 
+def crowd(listener: socket.socket) -> None:
+    """Echoes for thousands of connections: one loop, no thread each."""
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                selector.register(listener.accept()[0], selectors.EVENT_READ)
+                continue
+            connection = key.fileobj
+            assert isinstance(connection, socket.socket)
+            data = connection.recv(65536)
+            connection.sendall(data)
+            if not data:
+                selector.unregister(connection)
+                connection.close()
+
+
+_spoken = itertools.count(1)
+
 BEHAVIOURS: dict[str, Callable[[socket.socket, str], None]] = {
-    f.__name__: f for f in (echo, hello, named, once, hold, swallow, reset, flood, http)
+    f.__name__: f for f in (echo, hello, named, counted, once, hold, swallow, reset, flood, http)
 }
 
 
-def _serve(behaviour: str, name: str, host: str, port: int) -> None:
+def _accept(listener: socket.socket, behaviour: str, name: str) -> None:
     def run(connection: socket.socket) -> None:
         with connection:
             try:
@@ -166,16 +209,30 @@ def _serve(behaviour: str, name: str, host: str, port: int) -> None:
             except OSError:
                 return  # the peer is gone: what it saw is the test's to judge
 
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=run, args=(connection,), daemon=True).start()
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=run, args=(connection,), daemon=True).start()
 
-    listener = socket.create_server((host, port), backlog=1024)
-    threading.Thread(target=accept, daemon=True).start()
-    print(listener.getsockname()[1], flush=True)
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    if host.startswith(UNIX):
+        return socket.create_server(host.removeprefix(UNIX), family=socket.AF_UNIX, backlog=backlog)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=backlog)
+
+
+def _serve(behaviour: str, name: str, host: str, backlog: int, port: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    listener = _listen(host, port, backlog)
+    if behaviour == crowd.__name__:
+        accepting = threading.Thread(target=crowd, args=(listener,), daemon=True)
+    else:
+        accepting = threading.Thread(target=_accept, args=(listener, behaviour, name), daemon=True)
+    accepting.start()
+    print(0 if host.startswith(UNIX) else listener.getsockname()[1], flush=True)
     sys.stdin.read()  # ends with the test, however that ends
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    _serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

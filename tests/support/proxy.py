@@ -17,6 +17,20 @@ TOP = Path(__file__).resolve().parents[2]
 START_TIMEOUT = STOP_TIMEOUT = 20.0  # seconds
 
 
+def command_environ(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment in which `python -m gproxy` is this tree's, whatever the directory."""
+    return os.environ | {"PYTHONPATH": str(TOP)} | (more or {})
+
+
+def gproxy(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, in `directory`."""
+    return subprocess.run(
+        [sys.executable, "-m", "gproxy", *arguments],
+        cwd=directory, env=command_environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=START_TIMEOUT, check=False,
+    )  # fmt: skip
+
+
 class Gproxy:
     """`with Gproxy(tmp_path, yaml) as proxy:` it serves when the block begins, and is gone after it.
 
@@ -24,11 +38,20 @@ class Gproxy:
     file, and so does the access log: see `log()` and `access()`.
     """
 
-    def __init__(self, directory: Path, yaml: str, *, limit: int | None = None, environ: dict[str, str] | None = None):
-        """`limit`: soft and hard limit of its descriptors."""
+    def __init__(
+        self,
+        directory: Path,
+        yaml: str,
+        *,
+        limit: int | None = None,
+        soft_limit: int | None = None,
+        environ: dict[str, str] | None = None,
+    ):
+        """`limit`: soft and hard limit of its descriptors; `environ`: what ${NAME} stands for in the YAML."""
         self._directory = directory
-        self._limit = limit
-        self._environ = os.environ | {"PYTHONPATH": str(TOP)} | (environ or {})
+        self._limits = [f"ulimit -n {limit}"] if limit else []
+        self._limits += [f"ulimit -S -n {soft_limit}"] if soft_limit else []
+        self._environ = command_environ(environ)
         self.config = directory / "gproxy.yaml"
         self.config.write_text(textwrap.dedent(yaml))
         self.process: subprocess.Popen[bytes]
@@ -41,8 +64,8 @@ class Gproxy:
     def spawn(self) -> None:
         """Start it without waiting."""
         command = [sys.executable, "-m", "gproxy", str(self.config)]
-        if self._limit is not None:
-            command = ["sh", "-c", f'ulimit -n {self._limit}; exec "$@"', "sh", *command]
+        if self._limits:
+            command = ["sh", "-c", "; ".join([*self._limits, 'exec "$@"']), "sh", *command]
         with open(self._directory / "stderr", "ab") as err, open(self._directory / "stdout", "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             cwd=self._directory, env=self._environ)  # fmt: skip

@@ -194,10 +194,17 @@ def test_drain_timeout_is_for_the_whole_process():
     ]
 
 
-def test_a_key_of_load_balancer_in_an_upstream_says_where_to_put_it():
-    assert problems(upstream="connection_pool_size: 1") == [
-        "upstreams.app.connection_pool_size: stands under load_balancer; here it is `size` under `pool`"
-    ]
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("connection_pool_size", "stands under load_balancer; here it is `size` under `pool`"),
+        ("backend_check_interval", "stands under load_balancer; here it is `interval` under `health_check`"),
+        ("backend_failure_threshold", "stands under load_balancer; here it is `fall` under `health_check`"),
+        ("metrics_interval", "stands under load_balancer only, it holds for the whole process"),
+    ],
+)
+def test_a_key_of_load_balancer_in_an_upstream_says_where_to_put_it(key, hint):
+    assert problems(upstream=f"{key}: 1") == [f"upstreams.app.{key}: {hint}"]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +253,19 @@ def test_a_listener_s_upstream_must_exist():
     assert problems(listener="  - {bind: 'a:1', upstream: appp}") == [
         "listeners[1].upstream: there is no upstream 'appp'; did you mean 'app'?"
     ]
+
+
+def test_a_listener_needs_a_bind_and_an_upstream():
+    assert problems(listener="  - {}") == [
+        "listeners[1]: needs the key 'bind', such as 127.0.0.1:9000",
+        "listeners[1]: needs the key 'upstream', such as app",
+    ]
+
+
+def test_a_listener_does_not_blame_upstreams_that_are_missing():
+    with pytest.raises(ConfigError) as caught:
+        parse("listeners: [{bind: 'a:1', upstream: app}]", "f", {})
+    assert [problem.message.split(",")[0] for problem in caught.value.problems] == ["needs the key 'upstreams'"]
 
 
 def test_a_listener_does_not_blame_upstreams_that_are_wrong_themselves():
@@ -421,6 +441,10 @@ def test_upstreams_may_share_a_backend():
 def test_values_that_cannot_work(line, problem):
     [found] = problems(upstream=line)
     assert found.startswith(f"upstreams.app.{problem}")
+
+
+def test_a_pool_may_be_full_of_fresh_connections():
+    assert app(upstream="pool: {size: 2, preconnect: 2}").pool.preconnect == 2
 
 
 def test_preconnect_within_every_backend_s_limit():
