@@ -54,6 +54,8 @@ def _check(path: str, settings: Config) -> int:
     for upstream in settings.upstreams:
         if upstream.balance.kind == "python":
             load_choice(upstream)
+    for warning in settings.warnings:
+        print(f"{warning} (a warning)", file=sys.stderr)
     print(f"{path}: the configuration is good")
     return 0
 

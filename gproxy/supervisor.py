@@ -52,7 +52,8 @@ class Supervisor:
 
     def _serve(self) -> None:
         worker = Worker(self._config)
-        _warn_of_sharing(self._config)
+        for warning in (*self._config.warnings, *_sharing(self._config)):
+            log.warning(warning)
         worker.start()
         _settle_garbage_collector()
         log.info("gproxy %s is ready", __version__)
@@ -92,13 +93,13 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _warn_of_sharing(config: Config) -> None:
-    for upstream in config.upstreams:
-        if upstream.pool.reuse is Reuse.QUIESCENT:
-            log.warning(
-                "upstream %s: pool.reuse is quiescent: clients share backend connections, one after the other; "
-                "that is safe only for stateless request/response protocols", upstream.name,
-            )  # fmt: skip
+def _sharing(config: Config) -> list[str]:
+    return [
+        f"upstream {upstream.name}: pool.reuse is quiescent: clients share backend connections, one after the other; "
+        "that is safe only for stateless request/response protocols"
+        for upstream in config.upstreams
+        if upstream.pool.reuse is Reuse.QUIESCENT
+    ]
 
 
 def _settle_garbage_collector() -> None:

@@ -28,7 +28,7 @@ from gproxy.core.settings import Reuse, Timeouts
 from gproxy.core.termination import Ended
 from gproxy.errors import DialError, DialFailure, QueueTimeout
 from gproxy.metrics import MetricsCollector, Slot
-from gproxy.net.connection import format_sockaddr, has_input, is_closed, reset, unacknowledged
+from gproxy.net.connection import format_sockaddr, has_input, is_reset, reset, unacknowledged
 from gproxy.net.listener import ProxyServer
 from gproxy.net.pool import PooledConnection
 from gproxy.net.relay import Relay
@@ -152,7 +152,7 @@ class TcpSession:
         if tries <= upstream.settings.retries and upstream.retries.may_retry(now := self._service.clock()):
             upstream.retries.retried(now)
             return None
-        log.info("session of %s: no backend could be connected: %s", format_sockaddr(self._peer), error)
+        log.debug("session of %s: no backend could be connected: %s", format_sockaddr(self._peer), error)
         return Ended.CONNECT_TIMEOUT if error.failure is DialFailure.TIMEOUT else Ended.NO_BACKEND
 
     def _route(self, tried: tuple[Backend, ...]) -> Backend:
@@ -179,7 +179,7 @@ class TcpSession:
             backend = upstream.queue.wait(attempt, _give_back, service.timeouts.queue_timeout, picky=bool(tried))
         except QueueTimeout as error:
             raise _NotServed(Ended.QUEUE_TIMEOUT) from error
-        if is_closed(self._client) and not has_input(self._client):
+        if is_reset(self._client):
             backend.pool.release(None)
             raise _NotServed(Ended.CLIENT_LEFT_QUEUE)
         return backend

@@ -7,11 +7,14 @@ sweep, always on the late side.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import gevent
+
+log = logging.getLogger("gproxy.timeouts")
 
 SLICE = 500  # sessions looked at before others may run: about half a millisecond
 _SLOWEST, _FASTEST = 1.0, 0.05  # seconds between sweeps
@@ -72,7 +75,10 @@ class TimeoutManager:
             due = self._clock() + self.interval
             self._pause(self.interval)
             self._on_lag(max(0.0, self._clock() - due))
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception:  # a defect; without sweeps sessions would pile up, so it goes on
+                log.exception("a sweep failed")
 
     def __repr__(self) -> str:
         return f"<TimeoutManager every {self.interval:g} s>"

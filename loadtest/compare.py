@@ -16,7 +16,8 @@ What the rows do:
     message     wrk, 64 connections kept alive, 100 bytes of body: a request there, a response back
     connection  the same with `Connection: close`: each request has a session of its own
     bulk        64 MiB bodies, four at a time, dropped in the client's kernel; HAProxy
-                splices, with pipes of 1 MiB
+                splices, with its default pipes of 64 KiB
+    bulk-tuned  the same, and HAProxy has pipes of 1 MiB, as gproxy has; no budget
     idle        RSS growth for 5,000 sessions, connected to a backend, that never carry a byte
 
 Exit status: 0 all budgets kept, 1 one missed or a measurement invalid, 2 a tool is missing
@@ -42,7 +43,7 @@ from pathlib import Path
 from measure import ROWS, Plan, Row
 from origins import http_origin
 from processes import BenchError, Cores, MissingToolError
-from proxies import HAPROXY_PIPE, Kind, Setup, check_tools, kinds
+from proxies import Kind, Setup, check_tools, kinds
 from report import Outcome, RowResult, as_json, markdown, passed
 
 LOCK_SECONDS = 900.0
@@ -75,9 +76,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=lambda text: names_of(list(ROWS), text), default=list(ROWS), metavar="A,B")
     parser.add_argument("--proxies", type=lambda text: names_of(proxies, text), default=proxies, metavar="A,B")
     parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: PYTHON -m gproxy")
-    parser.add_argument(
-        "--haproxy-pipe", type=positive, default=HAPROXY_PIPE, metavar="BYTES", help="bulk: its pipes; default 1 MiB"
-    )
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument("--json", metavar="FILE", help="every sample too; - writes JSON, and no table, to stdout")
     options = parser.parse_args(argv)
@@ -154,7 +152,7 @@ def run(options: argparse.Namespace) -> list[RowResult]:
     cores = Cores.pick()
     os.sched_setaffinity(0, {cores.load})  # inherited by wrk and by the bulk client
     with alone(), work_directory() as directory, http_origin(directory, cores.load, files) as origins:
-        setup = Setup(directory, origins.ports, cores.proxy, files, options.haproxy_pipe)
+        setup = Setup(directory, origins.ports, cores.proxy, files)
         return measure_all(options, Plan(setup, options.seconds, options.idle_sessions))
 
 

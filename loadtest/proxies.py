@@ -19,7 +19,6 @@ from origins import nginx_build, nginx_user
 from processes import Child, MissingToolError, free_port, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-HAPROXY_PIPE = 1 << 20  # the most that an ordinary user may ask for, and HAProxy's best on bulk
 SETTLE_SECONDS = 0.2  # what a proxy still does after its port accepts
 
 HAPROXY_CONF = """
@@ -92,8 +91,7 @@ class Setup:
     backends: tuple[int, ...]
     core: int
     files: int  # descriptors that a process may open
-    haproxy_pipe: int = HAPROXY_PIPE
-    bulk: bool = False
+    haproxy_pipe: int | None = None  # bytes; None: HAProxy does not splice
 
     @property
     def connections(self) -> int:
@@ -132,8 +130,8 @@ def haproxy_command(setup: Setup, port: int) -> Sequence[str]:
     # it costs what copying costs (1,070 ms/GB, forced 300 with pipes of 1 MiB, 600 with 64 KiB).
     text = HAPROXY_CONF.format(
         connections=setup.connections,
-        tune=f"maxpipes 64\n    tune.pipesize {setup.haproxy_pipe}" if setup.bulk else "",
-        splice="option splice-request\n    option splice-response" if setup.bulk else "",
+        tune=f"maxpipes 64\n    tune.pipesize {setup.haproxy_pipe}" if setup.haproxy_pipe else "",
+        splice="option splice-request\n    option splice-response" if setup.haproxy_pipe else "",
         port=port,
         backends="\n    ".join(f"server b{each} 127.0.0.1:{each}" for each in setup.backends),
     )

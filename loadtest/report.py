@@ -49,6 +49,8 @@ class RowResult:
         ratio = self.ratio(proxy)
         if proxy != JUDGED or ratio is None:
             return "-"
+        if self.row.must is None or self.row.goal is None:
+            return "-"
         if ratio <= self.row.goal:
             return "goal"
         return "must" if ratio <= self.row.must else "OVER"
@@ -67,8 +69,8 @@ def _line(result: RowResult, proxy: str) -> str:
         _number(result.cost(proxy)),
         f"{spread[0]:.1f}-{spread[1]:.1f}" if spread else "-",
         _number(result.ratio(proxy), "{:.2f}"),
-        f"{result.row.must:.2f}",
-        f"{result.row.goal:.2f}",
+        _number(result.row.must, "{:.2f}"),
+        _number(result.row.goal, "{:.2f}"),
         result.verdict(proxy),
     )
     return f"| {' | '.join(cells)} |"

@@ -116,12 +116,17 @@ def has_input(sock: Socket) -> bool:
 
 def has_fin(sock: Socket) -> bool:
     """Whether the peer has sent FIN, perhaps behind bytes not yet read, and has not reset."""
-    return _ask(sock, _POLLRDHUP) == _POLLRDHUP
+    return _ask(sock, _POLLRDHUP) == int(_POLLRDHUP)
 
 
 def is_closed(sock: Socket) -> bool:
     """Whether the peer has ended or reset the connection, perhaps behind bytes not yet read."""
     return _ask(sock, _POLLRDHUP) != 0
+
+
+def is_reset(sock: Socket) -> bool:
+    """Whether the peer has reset the connection; one that has closed it may only have ended its half."""
+    return _ask(sock, 0) != 0
 
 
 def _ask(sock: Socket, events: int) -> int:

@@ -47,7 +47,7 @@ _view = memoryview(_buffer)
 class Flow:
     """One direction. `received` counts the bytes read from its source."""
 
-    __slots__ = ("_full", "_pipe", "_reader", "_relay", "_stash", "_writer", "ended", "received", "sink", "source",
+    __slots__ = ("_full", "_pipe", "_reader", "_relay", "_splicing", "_stash", "_writer", "ended", "received", "sink", "source",
                  "source_ended", "source_reset")  # fmt: skip
 
     def __init__(self, relay: Relay, source: Socket, sink: Socket):
@@ -62,6 +62,7 @@ class Flow:
         self._writer: Any = None
         self._stash = b""
         self._pipe: Pipe | None = None
+        self._splicing = False
         self._full = 0  # full buffers in a row; while splicing, short splices in a row
 
     @property
@@ -129,8 +130,9 @@ class Flow:
         self._reader.callback = self._readable
         if has_fin(self.source) and cork(self.sink):
             self._readable()  # the answer, which waits for the FIN behind it
-        if not self.ended:
-            self._readable()
+            if self.ended or self._stash:
+                return
+        self._readable()
 
     def _flush(self) -> None:
         """The sink takes bytes again."""
@@ -145,58 +147,66 @@ class Flow:
         if not self._stash:
             self._unblock()
 
-    # Splicing: for bulk.
+    # Splicing: for bulk. A flow has a pipe only while there are bytes in it, so that all
+    # flows use the same few pipes, which stay in the processor's cache.
 
     def _grow(self) -> None:
         self._full += 1
-        if self._full < SPLICE_AFTER or self._stash:
-            return
-        self._pipe = PIPES.take()
-        self._full = 0
-        if self._pipe is not None:
+        if self._full >= SPLICE_AFTER and not self._stash:
+            self._full = 0
+            self._splicing = True
             self._restart_reader()
 
     def _spliceable(self) -> None:
-        pipe = self._pipe
-        assert pipe is not None
+        pipe = PIPES.take()
+        if pipe is None:
+            self._calm()  # there are enough of them in use: copy
+            return
         try:
             size = pipe.fill(self.source.fileno())
         except BlockingIOError:
-            return
+            PIPES.give_back(pipe)
         except OSError:
+            PIPES.give_back(pipe)
             self._end(by_reset=True)
-            return
-        if not size:
-            self._end(by_reset=False)
-            return
+        else:
+            if size:
+                self._pipe = pipe
+                self._pass_on(size)
+            else:
+                PIPES.give_back(pipe)
+                self._end(by_reset=False)
+
+    def _pass_on(self, size: int) -> None:
         self.received += size
         self._full = self._full + 1 if size < BUFFER_SIZE else 0
-        try:
-            pipe.drain(self.sink.fileno())
-        except BlockingIOError:
-            self._block()
-        except OSError:
-            self._relay.sink_failed(self)
-        else:
-            if self._full >= CALM_AFTER:
-                self._calm()
+        if not self._drain():
+            if self._pipe is not None:
+                self._block()
+        elif self._full >= CALM_AFTER:
+            self._calm()
 
-    def _drain(self) -> None:
-        """The sink takes bytes from the pipe again."""
+    def _drain(self) -> bool:
+        """Empty the pipe into the sink; whether that is done."""
         assert self._pipe is not None
         try:
             self._pipe.drain(self.sink.fileno())
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._relay.sink_failed(self)
-            return
-        self._unblock()
-
-    def _calm(self) -> None:
-        assert self._pipe is not None
+            return False
         PIPES.give_back(self._pipe)
         self._pipe = None
+        return True
+
+    def _drain_on(self) -> None:
+        """The sink takes bytes from the pipe again."""
+        if self._drain():
+            self._unblock()
+
+    def _calm(self) -> None:
+        self._splicing = False
         self._full = 0
         self._restart_reader()
 
@@ -206,7 +216,7 @@ class Flow:
         self._reader.stop()
         if self._writer is None:
             self._writer = self._relay.loop.io(self.sink.fileno(), WRITE)
-        self._writer.start(self._drain if self._pipe is not None else self._flush)
+        self._writer.start(self._drain_on if self._pipe is not None else self._flush)
 
     def _unblock(self) -> None:
         self._writer.stop()
@@ -214,7 +224,7 @@ class Flow:
 
     def _restart_reader(self) -> None:
         self._reader.stop()
-        self._reader.start(self._spliceable if self._pipe is not None else self._readable)
+        self._reader.start(self._spliceable if self._splicing else self._readable)
 
     # The end.
 
@@ -232,12 +242,17 @@ class AskingFlow(Flow):
     __slots__ = ()
 
     def _readable(self) -> None:
-        self._relay.asked_at = self._relay.down.received
-        super()._readable()
+        self._noting(super()._readable)
 
     def _spliceable(self) -> None:
-        self._relay.asked_at = self._relay.down.received
-        super()._spliceable()
+        self._noting(super()._spliceable)
+
+    def _noting(self, read: Callable[[], None]) -> None:
+        relay, before = self._relay, self.received
+        said = relay.down.received
+        read()
+        if self.received != before:  # an end is no question
+            relay.asked_at = said
 
 
 class Relay:

@@ -56,10 +56,6 @@ def session(
         yield client, server
 
 
-def send(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
-
-
 def read(sock: socket.socket, size: int) -> bytes:
     """Exactly `size` bytes, or what came before the end."""
     data = b""

@@ -9,6 +9,7 @@ Behaviours (the first argument): see BEHAVIOURS below.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import resource
@@ -102,7 +103,7 @@ def _send_all(connection: socket.socket, data: bytes) -> None:
     connection.sendall(data)
 
 
-def echo(connection: socket.socket, name: str) -> None:
+def echo(connection: socket.socket, _name: str) -> None:
     """Sends back what comes, and FIN after FIN."""
     while data := connection.recv(65536):
         _send_all(connection, data)
@@ -135,13 +136,13 @@ def once(connection: socket.socket, name: str) -> None:
     _send_all(connection, name.encode())
 
 
-def hold(connection: socket.socket, name: str) -> None:
+def hold(connection: socket.socket, _name: str) -> None:
     """Says nothing and reads nothing until the peer's end; keeps the connection open."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     threading.Event().wait()
 
 
-def swallow(connection: socket.socket, name: str) -> None:
+def swallow(connection: socket.socket, _name: str) -> None:
     """Reads everything, answers nothing."""
     while connection.recv(65536):
         pass
@@ -154,7 +155,7 @@ def reset(connection: socket.socket, name: str) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def flood(connection: socket.socket, name: str) -> None:
+def flood(connection: socket.socket, _name: str) -> None:
     """Sends 256 MiB as fast as it may, then FIN."""
     block = bytes(1024 * 1024)
     for _ in range(256):
@@ -187,8 +188,10 @@ def crowd(listener: socket.socket) -> None:
                 continue
             connection = key.fileobj
             assert isinstance(connection, socket.socket)
-            data = connection.recv(65536)
-            connection.sendall(data)
+            data = b""
+            with contextlib.suppress(OSError):  # reset: it is over
+                data = connection.recv(65536)
+                connection.sendall(data)
             if not data:
                 selector.unregister(connection)
                 connection.close()

@@ -113,6 +113,11 @@ class Gproxy:
         """Its exit status."""
         return self.process.wait(timeout)
 
+    def stop(self) -> int:
+        """SIGTERM; the exit status. From then on both logs are complete."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
     def descriptors(self) -> int:
         """How many it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

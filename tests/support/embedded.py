@@ -1,0 +1,94 @@
+"""gproxy inside the test's own process and gevent hub, as a program that embeds it would have it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gevent.socket import create_connection
+
+from gproxy import config
+from gproxy.accesslog import AccessLog
+from gproxy.metrics import Slot
+from gproxy.tcp import TcpService, TcpSession
+from gproxy.worker import Worker
+from tests.support.loopback import TIMEOUT, Peer, PlayedBackend
+from tests.support.poll import eventually
+
+_YAML = """
+log: {{access: off}}
+listeners: [{{name: web, bind: "127.0.0.1:0", upstream: app, {listener}}}]
+upstreams:
+  app: {{health_check: {{type: none}}, backends: [{backends}], {upstream}}}
+"""
+
+
+class _Records:
+    """Where the access log goes: one dict per session that ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[dict[str, Any]] = []
+
+    def write(self, line: str) -> None:
+        self.ended.append(json.loads(line))
+
+
+def backend(played: PlayedBackend | str, keys: str = "") -> str:
+    """A backend's entry of the configuration."""
+    address = played if isinstance(played, str) else played.address
+    return f'{{address: "{address}", {keys}}}'
+
+
+class Embedded:
+    """`with Embedded(backend(played)) as proxy:` serves on the listener `web` with the upstream `app`.
+
+    `listener` and `upstream` are further keys of theirs in YAML's flow style, `parts` are
+    Worker's: a clock, a dial.
+    """
+
+    def __init__(self, *backends: str, listener: str = "", upstream: str = "", **parts: Any):
+        text = _YAML.format(backends=", ".join(backends), listener=listener, upstream=upstream)
+        self.worker = Worker(config.parse(text, "test", {}), **parts)
+        self._records = _Records()
+        self.service.access_log = AccessLog("json", self._records)
+        self._clients: list[Peer] = []
+
+    @property
+    def service(self) -> TcpService:
+        return self.worker.services[0]
+
+    @property
+    def sessions(self) -> list[TcpSession]:
+        return list(self.worker.sessions)
+
+    def connect(self) -> Peer:
+        """A new client."""
+        peer = Peer(create_connection(self.worker.address("web"), TIMEOUT))
+        self._clients.append(peer)
+        return peer
+
+    def ended(self, count: int = 1) -> list[dict[str, Any]]:
+        """The access log's records, once there are so many."""
+        eventually(lambda: len(self._records.ended) >= count, TIMEOUT, f"{count} sessions have ended")
+        return self._records.ended
+
+    def codes(self, count: int = 1) -> list[str]:
+        """The termination codes of the sessions in the order in which they ended, once there are so many."""
+        return [record["code"] for record in self.ended(count)]
+
+    def counted(self, slot: int) -> int:
+        """One of `Slot`."""
+        return self.worker.metrics.view[slot]
+
+    @property
+    def dirty(self) -> int:
+        return self.counted(Slot.POOL_DIRTY)
+
+    def __enter__(self) -> Embedded:
+        self.worker.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for client in self._clients:
+            client.close()
+        self.worker.stop()
