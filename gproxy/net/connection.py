@@ -16,7 +16,9 @@ from _socket import (
     AF_INET6,
     AF_UNIX,
     IPPROTO_TCP,
+    MSG_PEEK,
     SO_LINGER,
+    SO_OOBINLINE,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
@@ -74,8 +76,17 @@ def new_socket(family: int) -> Socket:
     """A non-blocking stream socket; OSError where descriptors have run out."""
     sock = Socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if family in (AF_INET, AF_INET6):
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        set_stream_options(sock)
     return sock
+
+
+def set_stream_options(sock: Socket) -> None:
+    """No delay for small messages; an urgent byte stays in its place, or it would be lost (RFC 6093).
+
+    Sockets accepted from a listener inherit both.
+    """
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
 def reset(sock: Socket) -> None:
@@ -127,6 +138,19 @@ def is_closed(sock: Socket) -> bool:
 def is_reset(sock: Socket) -> bool:
     """Whether the peer has reset the connection; one that has closed it may only have ended its half."""
     return _ask(sock, 0) != 0
+
+
+def has_left(sock: Socket) -> bool:
+    """Whether the peer has ended or reset the connection and left nothing to read: it waits for no service.
+
+    Poll can't tell this alone, an end makes a socket readable too.
+    """
+    if not is_closed(sock):
+        return False
+    try:
+        return not sock.recv(1, MSG_PEEK)
+    except OSError:
+        return True
 
 
 def _ask(sock: Socket, events: int) -> int:

@@ -55,15 +55,15 @@ def dial(endpoint: Endpoint, timeout: float) -> Socket:
 
 def dial_any(endpoints: tuple[Endpoint, ...], timeout: float, dial_one: Dial = dial) -> Socket:
     """The first of the endpoints that answers; the last one's DialError where none does."""
-    failure = DialError(DialFailure.UNRESOLVED, "its host name has no address yet")
-    for endpoint in endpoints:
+    for endpoint in endpoints[:-1]:
         try:
             return dial_one(endpoint, timeout)
         except DialError as error:
-            failure = error
             if error.failure is DialFailure.RESOURCES:
-                break
-    raise failure
+                raise
+    if not endpoints:
+        raise DialError(DialFailure.UNRESOLVED, "its host name has no address yet")
+    return dial_one(endpoints[-1], timeout)
 
 
 def _wait(sock: Socket, endpoint: Endpoint, timeout: float) -> int:

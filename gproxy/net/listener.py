@@ -13,13 +13,11 @@ import os
 import stat
 from _socket import (
     AF_UNIX,
-    IPPROTO_TCP,
     SO_REUSEADDR,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
-    TCP_NODELAY,
 )
 from _socket import socket as Socket
 from collections.abc import Callable
@@ -29,7 +27,7 @@ from gevent import get_hub, getcurrent, spawn_raw
 from gevent.server import StreamServer
 
 from gproxy.errors import BindError
-from gproxy.net.connection import RESOURCE_ERRNOS, Endpoint, format_sockaddr
+from gproxy.net.connection import RESOURCE_ERRNOS, Endpoint, format_sockaddr, set_stream_options
 
 log = logging.getLogger("gproxy.listener")
 
@@ -43,7 +41,7 @@ Serve = Callable[[Socket, Any], None]
 def listen(endpoint: Endpoint, backlog: int) -> Socket:
     """A listening, non-blocking socket; BindError says why there is none.
 
-    Accepted sockets inherit TCP_NODELAY from it, which spares each session a system call.
+    Accepted sockets inherit its options, which spares each session the system calls.
     """
     try:
         sock = Socket(endpoint.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -54,7 +52,7 @@ def listen(endpoint: Endpoint, backlog: int) -> Socket:
             _remove_stale(endpoint.sockaddr)
         else:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            set_stream_options(sock)
         sock.bind(endpoint.sockaddr)
         sock.listen(backlog)
     except OSError as error:

@@ -24,19 +24,22 @@ exception raised, nothing allocated but a slice (docs/performance.md has the num
 
 from __future__ import annotations
 
+import errno
 from _socket import SHUT_WR
 from _socket import socket as Socket
 from collections.abc import Callable
 from typing import Any
 
 from gproxy.net.connection import cork, has_fin, reset, unacknowledged
-from gproxy.net.splice import PIPES, Pipe
+from gproxy.net.splice import CANNOT_SPLICE, PIPES, Pipe
 
 BUFFER_SIZE = 64 * 1024  # bytes; above what one wake-up finds unless the flow is bulk
 SPLICE_AFTER = 3  # full buffers in a row that show a flow to be bulk
 CALM_AFTER = 16  # short splices in a row that show it to be bulk no more
 
 READ, WRITE = 1, 2  # libev's event masks
+
+_NO_SPLICE = frozenset((errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM))  # nothing is wrong with the source
 
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.1  # seconds between looks at an unconfirmed tail
 
@@ -47,8 +50,8 @@ _view = memoryview(_buffer)
 class Flow:
     """One direction. `received` counts the bytes read from its source."""
 
-    __slots__ = ("_full", "_pipe", "_reader", "_relay", "_splicing", "_stash", "_writer", "ended", "received", "sink", "source",
-                 "source_ended", "source_reset")  # fmt: skip
+    __slots__ = ("_full", "_pipe", "_reader", "_relay", "_splicing", "_stash", "_writer", "ended", "received", "sink",
+                 "source", "source_ended", "source_reset")  # fmt: skip
 
     def __init__(self, relay: Relay, source: Socket, sink: Socket):
         self._relay = relay
@@ -164,18 +167,20 @@ class Flow:
             return
         try:
             size = pipe.fill(self.source.fileno())
-        except BlockingIOError:
+        except OSError as error:
             PIPES.give_back(pipe)
-        except OSError:
-            PIPES.give_back(pipe)
-            self._end(by_reset=True)
-        else:
-            if size:
-                self._pipe = pipe
-                self._pass_on(size)
+            if error.errno in CANNOT_SPLICE:
+                self._calm()
             else:
-                PIPES.give_back(pipe)
-                self._end(by_reset=False)
+                self._end(by_reset=True)
+            return
+        if not size:
+            # The end; or an urgent byte, at which splice stops, with more behind it: recv can tell.
+            PIPES.give_back(pipe)
+            self._calm()
+            return
+        self._pipe = pipe
+        self._pass_on(size)
 
     def _pass_on(self, size: int) -> None:
         self.received += size

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 
 PIPE_SIZE = 1024 * 1024  # bytes asked for; fs.pipe-max-size is 1 MiB by default
 MAX_PIPES = 256  # in use and free together: bounds descriptors and kernel memory
 MAX_FREE = 16
+
+# Not an end of the connection: nothing to take just now (or only an urgent byte), or a
+# sandbox that does not let us splice. Copying goes on.
+CANNOT_SPLICE = frozenset((errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP))
 
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -25,7 +30,7 @@ class Pipe:
             fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
     def fill(self, fd: int) -> int:
-        """Take what the socket holds; 0 at its end. BlockingIOError and OSError as recv."""
+        """Take what the socket holds. 0 at its end, or at an urgent byte; OSError as recv."""
         moved = os.splice(fd, self.write_fd, PIPE_SIZE, flags=_FLAGS)
         self.pending += moved
         return moved

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tests.support.origin import Origin
 from tests.support.proxy import Gproxy
 
 TIMEOUT = 10.0  # seconds; a test fails after them, it never waits for them
@@ -133,3 +134,28 @@ def parse_line(text: str) -> Line:
 def wait_for_line(proxy: Gproxy, pattern: str = "") -> Line:
     """The first line of the access log that matches."""
     return parse_line(proxy.wait_for_access(rf"(?m)^.*{pattern}.*$" if pattern else r"(?m)^.+$"))
+
+
+def refusing() -> socket.socket:
+    """A bound socket that doesn't listen: whoever dials its address is refused, as long as it is open."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """The address of a stopped origin with a full backlog: a dial of it is never answered."""
+    with contextlib.ExitStack() as stack:
+        origin = stack.enter_context(Origin("echo", backlog=0))
+        origin.freeze()
+        for _ in range(10):
+            filler = stack.enter_context(socket.socket())
+            filler.settimeout(0.3)
+            try:
+                filler.connect(("127.0.0.1", origin.port))
+            except TimeoutError:
+                break
+        else:
+            raise AssertionError("its backlog takes no end of connections")
+        yield origin.address

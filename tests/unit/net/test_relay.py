@@ -10,15 +10,16 @@ from typing import Any
 import gevent
 import pytest
 
-from gproxy.net.relay import BUFFER_SIZE, Relay
+from gproxy.net.relay import BUFFER_SIZE, Flow, Relay
+from gproxy.net.splice import PipeStore
 from tests.support.loopback import End, Peer, descriptors
 from tests.support.poll import eventually
 from tests.support.relayed import Relayed
 
 UNIX = {"unix": True}
-# So little fits into the kernel's buffers that a slow reader shows; windows below loopback's
-# packets of 64 KiB would make the kernel wait 200 ms between packets.
-SMALL = {"peer_buffer": 128 * 1024, "our_buffer": 32 * 1024}
+# So little that a slow reader shows. Windows below loopback's packets of 64 KiB would have the
+# kernel wait 200 ms between packets.
+SMALL = {"peer_buffer": 128 * 1024}
 
 Open = Callable[..., Relayed]
 
@@ -53,6 +54,17 @@ def send_aside(peer: Peer, data: bytes, then: Callable[[], None] | None = None) 
             then()
 
     return gevent.spawn(run)
+
+
+def wait_stuck(flow: Flow) -> None:
+    """Until it holds bytes and has read no more for a while."""
+    seen: list[int] = []
+
+    def stuck() -> bool:
+        seen.append(flow.received)
+        return bool(flow.held) and seen[-10:] == [flow.received] * 10
+
+    eventually(stuck, what="the relay holds bytes and reads no more")
 
 
 # --- bytes and FINs --------------------------------------------------------------------
@@ -116,7 +128,7 @@ def test_after_the_backend_s_fin_the_client_may_go_on(relayed: Open) -> None:
 
 def test_a_fin_follows_every_byte_before_it_to_a_slow_reader(relayed: Open) -> None:
     session = relayed(backend=SMALL)
-    data = bulk(8 << 20)
+    data = bulk(16 << 20)
     sending = send_aside(session.client, data, session.client.finish)
     eventually(lambda: session.relay.up.held, what="the relay waits for the backend")
     assert session.backend.rest() == (data, End.FIN)
@@ -294,12 +306,9 @@ def test_a_peer_that_does_not_read_stops_the_other(relayed: Open, direction: str
     data = bulk(32 << 20)
     sending = send_aside(source, data, source.finish)
 
-    eventually(lambda: flow.held, what="the relay holds bytes")
-    seen = flow.received
-    for _ in range(20):  # turns of the hub, in which it could read on
-        gevent.sleep(0)
-        assert 0 < flow.held <= 1 << 20  # a buffer, or a pipe
-    assert flow.received == seen < len(data) - (8 << 20)
+    wait_stuck(flow)
+    assert 0 < flow.held <= 1 << 20  # a buffer, or a pipe
+    assert flow.received < len(data) - (8 << 20)
     assert not sending.ready()
     assert flow.delivered == flow.received - flow.held
 
@@ -309,17 +318,20 @@ def test_a_peer_that_does_not_read_stops_the_other(relayed: Open, direction: str
     assert flow.received == flow.delivered == len(data)
 
 
-def test_a_copied_flow_holds_at_most_one_buffer(relayed: Open) -> None:
+def test_a_copied_flow_holds_at_most_one_buffer(relayed: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gproxy.net.relay.PIPES", PipeStore(limit=0))
     session = relayed(backend=SMALL)
-    sending = send_aside(session.client, bulk(8 << 20))
-    eventually(lambda: session.relay.up.held)
-    assert session.relay.up.held <= BUFFER_SIZE
-    sending.kill()
+    data = bulk(16 << 20)
+    sending = send_aside(session.client, data, session.client.finish)
+    wait_stuck(session.relay.up)
+    assert 0 < session.relay.up.held <= BUFFER_SIZE
+    assert session.backend.rest() == (data, End.FIN)
+    sending.get()
 
 
 def test_one_direction_is_not_held_up_by_the_other(relayed: Open) -> None:
     session = relayed(backend=SMALL)
-    sending = send_aside(session.client, bulk(8 << 20))
+    sending = send_aside(session.client, bulk(16 << 20))
     eventually(lambda: session.relay.up.held)
     session.backend.send(b"still here")
     assert session.client.receive(10) == b"still here"
@@ -328,7 +340,7 @@ def test_one_direction_is_not_held_up_by_the_other(relayed: Open) -> None:
 
 def test_bulk_both_ways_at_once(relayed: Open) -> None:
     session = relayed()
-    question, answer = bulk(8 << 20), bulk(8 << 20)[::-1]
+    question, answer = bulk(16 << 20), bulk(16 << 20)[::-1]
     sending = [
         send_aside(session.client, question, session.client.finish),
         send_aside(session.backend, answer, session.backend.finish),
@@ -359,7 +371,7 @@ def test_kill_ends_both_sides_with_rst(relayed: Open) -> None:
 
 def test_kill_drops_what_is_held(relayed: Open) -> None:
     session = relayed(backend=SMALL)
-    sending = send_aside(session.client, bulk(8 << 20))
+    sending = send_aside(session.client, bulk(16 << 20))
     eventually(lambda: session.relay.up.held)
     session.relay.kill()
     assert session.relay.up.held == 0
