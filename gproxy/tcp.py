@@ -107,6 +107,11 @@ class TcpSession:
         """Who serves it, once that is known."""
         return self._backend
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it still waits for a slot or a connection."""
+        return self._greenlet is not None
+
     # In the client's greenlet.
 
     def run(self) -> None:

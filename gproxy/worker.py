@@ -124,9 +124,7 @@ class Worker:
     def stop(self) -> None:
         """End everything at once."""
         self._stop_accepting()
-        for session in tuple(self.sessions):
-            session.end(Ended.KILLED)
-        gevent.sleep(0)  # lets the killed greenlets end
+        self._kill_sessions()
         for part in (self.names, self.health, self.timeouts):
             part.stop()
         for upstream in self.upstreams.values():
@@ -135,6 +133,16 @@ class Worker:
             self.statsd.stop()
         if self._sink is not None:
             self._sink.close(_FLUSH_TIMEOUT)
+
+    def _kill_sessions(self) -> None:
+        """Those that wait go first: else one of them would get the slot that another's end sets free, and live."""
+        for session in tuple(self.sessions):
+            if session.waiting:
+                session.end(Ended.KILLED)
+        gevent.sleep(0)  # lets the killed greenlets end, and those that were just born begin
+        for session in tuple(self.sessions):
+            session.end(Ended.KILLED)
+        gevent.sleep(0)
 
     def _stop_accepting(self) -> None:
         for service in self.services:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ CONNECTIONS = 64
 BULK_CONNECTIONS = 4
 IDLE_BATCH = 250  # below every backlog
 MARGIN_SECONDS = 20.0  # a load generator that takes this much longer than asked is killed
+ANSWER_SECONDS = 10.0
 MEMORY_SETTLE_SECONDS = 1.0
 BULK_CLIENT = Path(__file__).with_name("bulkclient.py")
 
@@ -92,8 +94,22 @@ def bulk(port: int, seconds: int) -> float:
     return float(result["bytes"]) / 1e9
 
 
+def wait_answering(port: int) -> None:
+    """Until a request comes back through the proxy: both it and the origin accept before their workers work."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/small", timeout=ANSWER_SECONDS):
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise BenchError(f"no answer within {ANSWER_SECONDS:.0f} s: {error}") from error
+            time.sleep(0.05)
+
+
 def costed(proxy: Proxy, load: Callable[[int, int], float], seconds: int, scale: float) -> Sample:
     """The CPU of the proxy while the load runs, per unit of work, times `scale`."""
+    wait_answering(proxy.port)
     load(proxy.port, 1)  # warm: memory pools, socket buffers, first use of a code path
     before, start = cpu_of(proxy.pid), time.monotonic()
     work = load(proxy.port, seconds)

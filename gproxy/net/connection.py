@@ -16,7 +16,6 @@ from _socket import (
     AF_INET6,
     AF_UNIX,
     IPPROTO_TCP,
-    MSG_PEEK,
     SO_LINGER,
     SO_OOBINLINE,
     SOCK_CLOEXEC,
@@ -24,6 +23,7 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_CORK,
+    TCP_INFO,
     TCP_NODELAY,
 )
 from _socket import socket as Socket
@@ -36,6 +36,8 @@ import gevent.monkey
 _poll, _POLLIN, _POLLRDHUP = (gevent.monkey.get_original("select", name) for name in ("poll", "POLLIN", "POLLRDHUP"))
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
+
+_TCP_CLOSE = 7  # a state of tcp(7)'s TCP_INFO, whose first byte is the state
 
 # Our own shortage of something, which says nothing of the peer.
 RESOURCE_ERRNOS = frozenset(
@@ -104,6 +106,8 @@ def unacknowledged(sock: Socket) -> int:
     if sock.family == AF_UNIX:
         return 0
     try:
+        if sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == _TCP_CLOSE:
+            return 0  # reset: the count would stay what it was then
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), "little")
     except OSError:
         return 0
@@ -138,19 +142,6 @@ def is_closed(sock: Socket) -> bool:
 def is_reset(sock: Socket) -> bool:
     """Whether the peer has reset the connection; one that has closed it may only have ended its half."""
     return _ask(sock, 0) != 0
-
-
-def has_left(sock: Socket) -> bool:
-    """Whether the peer has ended or reset the connection and left nothing to read: it waits for no service.
-
-    Poll can't tell this alone, an end makes a socket readable too.
-    """
-    if not is_closed(sock):
-        return False
-    try:
-        return not sock.recv(1, MSG_PEEK)
-    except OSError:
-        return True
 
 
 def _ask(sock: Socket, events: int) -> int:

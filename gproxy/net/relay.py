@@ -24,7 +24,6 @@ exception raised, nothing allocated but a slice (docs/performance.md has the num
 
 from __future__ import annotations
 
-import errno
 from _socket import SHUT_WR
 from _socket import socket as Socket
 from collections.abc import Callable
@@ -38,8 +37,6 @@ SPLICE_AFTER = 3  # full buffers in a row that show a flow to be bulk
 CALM_AFTER = 16  # short splices in a row that show it to be bulk no more
 
 READ, WRITE = 1, 2  # libev's event masks
-
-_NO_SPLICE = frozenset((errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM))  # nothing is wrong with the source
 
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.1  # seconds between looks at an unconfirmed tail
 

@@ -17,7 +17,7 @@ QUICK = ["--quick", "--rows", "message,idle", "--idle-sessions", "300"]
 
 
 def compare(*arguments):
-    return subprocess.run([sys.executable, str(COMPARE), *arguments], capture_output=True, text=True, timeout=240)
+    return subprocess.run([sys.executable, str(COMPARE), *arguments], capture_output=True, text=True, timeout=90)
 
 
 def test_it_measures_three_proxies_and_writes_a_table_and_json(tmp_path):

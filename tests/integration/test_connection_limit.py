@@ -5,8 +5,7 @@ import socket
 
 import pytest
 
-from tests.support.ends import accept, address, is_reset, listening, read, session, wait_for_line
-from tests.support.poll import eventually
+from tests.support.ends import accept, address, listening, meets_reset, read, reset, session, settle, wait_for_line
 from tests.support.proxy import Gproxy
 
 CONFIG = """
@@ -24,7 +23,7 @@ def backend():
         yield backend
 
 
-def waits(backend: socket.socket) -> bool:
+def is_dialled(backend: socket.socket) -> bool:
     """Whether gproxy has dialled the backend."""
     backend.setblocking(False)
     try:
@@ -39,15 +38,16 @@ def waits(backend: socket.socket) -> bool:
 def test_those_who_wait_are_served_in_order_as_slots_come_free(tmp_path, backend):
     config = CONFIG.replace("QUEUE", "30")
     with Gproxy(tmp_path, config, environ={"B1": address(backend)}) as proxy, contextlib.ExitStack() as stack:
-        with session(proxy, backend):
+        with session(proxy, backend) as ends:
             queue = [stack.enter_context(proxy.connect("web")) for _ in range(3)]
             for number, client in enumerate(queue):
                 client.sendall(b"%d" % number)
-            assert not waits(backend)
+            settle(*ends)
+            assert not is_dialled(backend)
         for number, client in enumerate(queue):
             with accept(backend) as server:
                 assert read(server, 1) == b"%d" % number
-                assert not waits(backend)
+                assert not is_dialled(backend)
                 client.close()
 
 
@@ -57,8 +57,7 @@ def test_waiting_ends_after_the_queue_timeout(tmp_path, backend):
         Gproxy(tmp_path, config, environ={"B1": address(backend)}) as proxy,
         session(proxy, backend) as (first, server),
     ):
-        with proxy.connect("web") as second:
-            assert is_reset(second)
+        assert meets_reset(proxy)
         line = wait_for_line(proxy, " sQ ")
         assert (line.backend, line.tw, line.tc, line.connection) == ("<none>", -1, -1, "-")
         assert line.tt >= 200
@@ -69,12 +68,12 @@ def test_waiting_ends_after_the_queue_timeout(tmp_path, backend):
 def test_who_leaves_the_queue_takes_no_slot(tmp_path, backend):
     config = CONFIG.replace("QUEUE", "30")
     with Gproxy(tmp_path, config, environ={"B1": address(backend)}) as proxy:
-        with session(proxy, backend):
-            proxy.connect("web").close()
+        with session(proxy, backend) as ends:
+            reset(proxy.connect("web"))
             third = proxy.connect("web")
-            assert not waits(backend)
+            settle(*ends)
+            assert not is_dialled(backend)
         with third, accept(backend) as server:
             third.sendall(b"third")
             assert read(server, 5) == b"third"
-        wait_for_line(proxy, " CQ ")
-        eventually(lambda: proxy.wait_for_access(r"(?m)( -- (?s:.*)){2}"))
+        assert wait_for_line(proxy, " CQ ").connection == "-"

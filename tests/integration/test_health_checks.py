@@ -27,20 +27,22 @@ def wait_for_flips(proxy: Gproxy, count: int) -> list[str]:
 
 
 def test_tcp_flips_are_logged_once_each(tmp_path):
-    with Origin("once") as origin:
-        with Gproxy(
+    with (
+        Origin("once") as origin,
+        Gproxy(
             tmp_path, CONFIG.replace("CHECK", "type: tcp, rise: 2, fall: 3"), environ={"B1": origin.address}
-        ) as proxy:
-            origin.kill()
-            wait_for_flips(proxy, 2)
-            origin.start()
-            wait_for_flips(proxy, 3)
-            origin.kill()
-            wait_for_flips(proxy, 4)
-            proxy.stop()
-            refused = f"backend app/b1 is down: check failed: {origin.address}: Connection refused"
-            passed = "backend app/b1 is up: check passed"
-            assert flips(proxy) == [passed, refused, passed, refused]
+        ) as proxy,
+    ):
+        origin.kill()
+        wait_for_flips(proxy, 2)
+        origin.start()
+        wait_for_flips(proxy, 3)
+        origin.kill()
+        wait_for_flips(proxy, 4)
+        proxy.stop()
+        refused = f"backend app/b1 is down: check failed: {origin.address}: Connection refused"
+        passed = "backend app/b1 is up: check passed"
+        assert flips(proxy) == [passed, refused, passed, refused]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_the_first_check_comes_before_the_first_session(tmp_path):
     with Origin("once", "b2") as alive, refusing() as dead:
         host, port = dead.getsockname()
         environ = {"B1": f"{host}:{port}", "B2": alive.address}
-        with Gproxy(tmp_path, CONFIG.replace("CHECK", "type: tcp, interval: 60"), environ=environ) as proxy:
+        with Gproxy(tmp_path, CONFIG.replace("CHECK", "type: tcp").replace("100ms", "60"), environ=environ) as proxy:
             log = proxy.log()
             assert log.index("backend app/b1 is down") < log.index("listener web: serving")
             for _ in range(4):

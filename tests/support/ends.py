@@ -57,6 +57,15 @@ def session(
         yield client, server
 
 
+def settle(client: socket.socket, server: socket.socket) -> None:
+    """Let gproxy's loop go round a few times over an open session: what was ready before is dealt with then."""
+    for _ in range(5):
+        client.sendall(b".")
+        assert server.recv(1) == b"."
+        server.sendall(b".")
+        assert client.recv(1) == b"."
+
+
 def read(sock: socket.socket, size: int) -> bytes:
     """Exactly `size` bytes, or what came before the end."""
     data = b""
@@ -73,6 +82,16 @@ def read_to_end(sock: socket.socket) -> bytes:
 def is_reset(sock: socket.socket) -> bool:
     """Read to the end: whether that is a RST, and no FIN."""
     return _breaks(lambda: read_to_end(sock))
+
+
+def meets_reset(proxy: Gproxy, listener: str = "web") -> bool:
+    """Whether a new client is reset, which may come before its connect() has returned."""
+
+    def look() -> None:
+        with proxy.connect(listener) as client:
+            read_to_end(client)
+
+    return _breaks(look)
 
 
 def send_until_reset(sock: socket.socket) -> bool:

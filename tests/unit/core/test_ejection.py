@@ -63,6 +63,28 @@ def test_a_failure_that_may_not_eject_is_kept() -> None:
     assert ejection.failed(SETTINGS, 101.0, may_eject=True)
 
 
+def test_a_backend_that_is_readmitted_serves_at_once() -> None:
+    ejection = Ejection()
+    eject(ejection, at=100.0)
+    ejection.readmit(104.0)
+    assert not ejection.ejected(104.0)
+
+
+def test_readmission_starts_the_count_again() -> None:
+    ejection = Ejection()
+    for _ in range(2):
+        ejection.failed(SETTINGS, 100.0, may_eject=True)
+    ejection.readmit(104.0)
+    assert not ejection.failed(SETTINGS, 104.0, may_eject=True)
+
+
+def test_readmission_after_the_ejection_prolongs_no_memory_of_it() -> None:
+    ejection = Ejection()
+    eject(ejection, at=100.0)  # until 110
+    ejection.readmit(119.0)
+    assert eject(ejection, at=120.0) == 10.0
+
+
 def test_zero_turns_it_off() -> None:
     ejection, off = Ejection(), PassiveHealthSettings(connect_failures=0)
     assert not any(ejection.failed(off, 100.0, may_eject=True) for _ in range(10))

@@ -1,0 +1,54 @@
+"""A stopped backend with a full backlog costs a session one connect timeout, and never the session."""
+
+import pytest
+
+from tests.support.ends import black_hole, meets_reset, parse_line, read_to_end, wait_for_line
+from tests.support.origin import Origin
+from tests.support.proxy import Gproxy
+
+CONFIG = """
+listeners: [{name: web, bind: "127.0.0.1:0", upstream: app}]
+upstreams:
+  app:
+    backend_connect_timeout: 1
+    retries: RETRIES
+    health_check: {type: none}
+    backends: [{name: b1, address: "${B1}"}BACKENDS]
+"""
+
+TWO = ', {name: b2, address: "${B2}"}'
+
+
+def test_the_session_goes_to_the_other_one(tmp_path):
+    config = CONFIG.replace("BACKENDS", TWO).replace("RETRIES", "2")
+    with black_hole() as hole, Origin("once", "b2") as b2:
+        with Gproxy(tmp_path, config, environ={"B1": hole, "B2": b2.address}) as proxy:
+            for _ in range(2):  # one of them is for b1 first
+                with proxy.connect("web") as client:
+                    assert read_to_end(client) == b"b2"
+            proxy.stop()
+            retried, direct = sorted(map(parse_line, proxy.access()), key=lambda line: -line.retries)
+            assert (retried.retries, retried.backend, retried.code) == (1, "b2", "--")
+            assert 1000 <= retried.tw + retried.tc < 2000  # ms: one timeout, and not two
+            assert (direct.retries, direct.backend, direct.code) == (0, "b2", "--")
+
+
+def test_with_nobody_else_it_is_a_connect_timeout(tmp_path):
+    config = CONFIG.replace("BACKENDS", "").replace("RETRIES", "2")
+    with black_hole() as hole, Gproxy(tmp_path, config, environ={"B1": hole}) as proxy:
+        assert meets_reset(proxy)
+        line = wait_for_line(proxy)
+        assert (line.backend, line.code, line.tc) == ("b1", "sC", -1)
+        assert line.tt >= 1000
+        proxy.wait_for_log("no backend could be connected: .*Connection timed out")
+
+
+@pytest.mark.parametrize("where", ["listener", "upstream"])
+def test_a_listener_may_have_a_connect_timeout_of_its_own(tmp_path, where):
+    config = CONFIG.replace("BACKENDS", "").replace("RETRIES", "0")
+    if where == "listener":
+        config = config.replace("backend_connect_timeout: 1", "backend_connect_timeout: 60")
+        config = config.replace("upstream: app}", "upstream: app, backend_connect_timeout: 200ms}")
+    with black_hole() as hole, Gproxy(tmp_path, config, environ={"B1": hole}) as proxy:
+        assert meets_reset(proxy)
+        assert wait_for_line(proxy).code == "sC"
