@@ -27,7 +27,9 @@ import json
 import re
 import time
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from gproxy.core.record import SessionRecord
 
 _UNSAFE = re.compile(r'[^!-~]|["\\]')
 
@@ -36,28 +38,6 @@ class Sink(Protocol):
     """Where lines go: a `LogSink`, or a list's `append` in a test. Must not block."""
 
     def write(self, line: str) -> object: ...
-
-
-class SessionRecord(NamedTuple):
-    """A session that ended. A named tuple, because it is the cheapest of the immutable ones to make."""
-
-    client: str
-    listener: str
-    upstream: str
-    backend: str  # "" if none served it
-    started: float  # wall clock, seconds since the epoch
-    tw: float | None  # seconds waiting for a backend; None: never reached
-    tc: float | None  # seconds connecting to it; None: never connected
-    tt: float | None  # seconds from accept to close
-    bytes_in: int  # client to backend
-    bytes_out: int  # backend to client
-    code: str
-    active: int  # open sessions when this one ended, itself included: of the process,
-    listener_active: int  # of its listener,
-    upstream_active: int  # of its upstream,
-    backend_active: int  # of its backend
-    retries: int
-    reused: bool
 
 
 class AccessLog:

@@ -20,9 +20,9 @@ from typing import Any
 import gevent
 from gevent import GreenletExit
 
-from gproxy.accesslog import AccessLog, SessionRecord
 from gproxy.core.balance import RouteRequest
 from gproxy.core.deadlines import FlowLook, overdue
+from gproxy.core.record import RecordSink, SessionRecord
 from gproxy.core.reuse import QuietEnd, quiescent_objection
 from gproxy.core.settings import Reuse, Timeouts
 from gproxy.core.termination import Ended
@@ -56,7 +56,7 @@ class TcpService:
     timeouts: Timeouts
     metrics: MetricsCollector
     sessions: set[TcpSession]  # of the whole process
-    access_log: AccessLog | None = None
+    access_log: RecordSink | None = None
     clock: Callable[[], float] = time.monotonic
     server: ProxyServer | None = None
     quiescent: bool = field(init=False)

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.poll import eventually
+
 START_TIMEOUT = 10.0  # seconds
 UNIX = "unix:"
 TOP = Path(__file__).resolve().parents[2]
@@ -74,7 +76,13 @@ class Origin:
         self._reap()
 
     def freeze(self) -> None:
+        """SIGSTOP, and wait until every thread has stopped: one of them may be accepting."""
         os.kill(self.pid, signal.SIGSTOP)
+        eventually(lambda: set(self._thread_states()) == {"T"}, what=f"origin {self.name} stops")
+
+    def _thread_states(self) -> list[str]:
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.accesslog import AccessLog, SessionRecord, timestamp
+from gproxy.accesslog import AccessLog, timestamp
+from gproxy.core.record import SessionRecord
 
 NOON = 1795435200.0  # 2026-11-23T12:00:00Z
 

@@ -111,7 +111,7 @@ def take_turns(count: int) -> None:
         gevent.sleep(0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(client=_SCRIPTS, backend=_SCRIPTS)
 def test_what_arrives_is_what_was_sent(client: Script, backend: Script) -> None:
     before = sockets()
