@@ -20,7 +20,7 @@ NAMES = ("b1", "b2", "b3")
 _CONFIG = """
 load_balancer: {{backend_check_interval: 1, backend_failure_threshold: 2, drain_timeout: 1}}
 listeners:
-  - {{name: demo, bind: "127.0.0.1:{port}", upstream: origins, mode: tcp}}
+  - {{name: demo, bind: "127.0.0.1:{port}", upstream: origins, max_connections: 1000}}
 upstreams:
   origins:
     backends:

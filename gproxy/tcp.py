@@ -15,6 +15,7 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gevent
@@ -60,9 +61,12 @@ class TcpService:
     clock: Callable[[], float] = time.monotonic
     server: ProxyServer | None = None
     quiescent: bool = field(init=False)
+    connect_timeout: float | None = field(init=False)  # where the listener has one of its own
 
     def __post_init__(self) -> None:
-        self.quiescent = self.upstream.settings.pool.reuse is Reuse.QUIESCENT
+        settings, own = self.upstream.settings, self.timeouts.backend_connect_timeout
+        self.quiescent = settings.pool.reuse is Reuse.QUIESCENT
+        self.connect_timeout = own if own != settings.timeouts.backend_connect_timeout else None
 
     def serve(self, sock: Socket, peer: Any) -> None:
         TcpSession(self, sock, peer).run()
@@ -141,20 +145,21 @@ class TcpSession:
                 return self._borrow(backend)
             except DialError as error:
                 tried += (backend,)
-                code = self._after_failed_dial(error, len(tried))
+                code = self._after_failed_dial(error, tried)
             if code:
                 raise _NotServed(code)
             self._retries += 1
             backend.stats.retries += 1
 
-    def _after_failed_dial(self, error: DialError, tries: int) -> Ended | None:
+    def _after_failed_dial(self, error: DialError, tried: tuple[Backend, ...]) -> Ended | None:
         """None when another backend may be tried, else the code to end with."""
-        upstream = self._service.upstream
+        upstream, now = self._service.upstream, self._service.clock()
         if error.failure is DialFailure.RESOURCES:
             if self._service.server is not None:
                 self._service.server.pause(str(error))
             return Ended.OUT_OF_RESOURCES
-        if tries <= upstream.settings.retries and upstream.retries.may_retry(now := self._service.clock()):
+        others = upstream.has_others(tried, now)  # a last one's failure is what the session ends with
+        if others and len(tried) <= upstream.settings.retries and upstream.retries.may_retry(now):
             upstream.retries.retried(now)
             return None
         log.debug("session of %s: no backend could be connected: %s", format_sockaddr(self._peer), error)
@@ -190,8 +195,9 @@ class TcpSession:
         return backend
 
     def _borrow(self, backend: Backend) -> PooledConnection:
+        timeout = self._service.connect_timeout
         try:
-            connection = backend.pool.connect()
+            connection = backend.pool.connect(None if timeout is None else partial(backend.dial, timeout))
         except BaseException:
             backend.pool.release(None)
             raise
@@ -221,7 +227,9 @@ class TcpSession:
         relay = self._relay
         if relay is None or relay.over:
             return  # in its greenlet, where each wait has a deadline of its own
-        up, down = relay.up.delivered, relay.down.delivered
+        # An end counts as a move: the silence before a FIN is none of the rest's.
+        up = relay.up.delivered + relay.up.source_ended
+        down = relay.down.delivered + relay.down.source_ended
         if up != self._delivered_up:
             self._delivered_up, self._up_since = up, now
         if down != self._delivered_down:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -86,14 +86,17 @@ class Backend:
             return Exclusion.EJECTED
         return None if self.endpoints else Exclusion.UNRESOLVED
 
-    def dial(self) -> Socket:
-        """A fresh connection to one of its addresses, by turns; DialError where all fail. Counts and judges."""
+    def dial(self, timeout: float | None = None) -> Socket:
+        """A fresh connection to one of its addresses, by turns; DialError where all fail. Counts and judges.
+
+        `timeout` in seconds, for each address; the upstream's `backend_connect_timeout` by default.
+        """
+        if timeout is None:
+            timeout = self.upstream.settings.timeouts.backend_connect_timeout
         clock = self.upstream.clock
         began = clock()
         try:
-            sock = dial_any(
-                self._rotated(), self.upstream.settings.timeouts.backend_connect_timeout, self.upstream.dial
-            )
+            sock = dial_any(self._rotated(), timeout, self.upstream.dial)
         except DialError as error:
             self._dial_failed(error)
             raise
@@ -194,6 +197,11 @@ class Upstream:
         if standing is None or now >= standing.valid_until:
             standing = self._standing = self._work_out(now)
         return standing
+
+    def has_others(self, tried: Sequence[Backend], now: float) -> bool:
+        """Whether somebody else could serve, limits apart."""
+        standing = self.standing(now)
+        return any(b not in tried for b in standing.candidates + standing.backups)
 
     def changed(self, backend: Backend) -> None:
         """Somebody's eligibility changed: forget the standing, empty its pool if it is out, serve who waits."""

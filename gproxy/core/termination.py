@@ -38,11 +38,9 @@ class Ended(StrEnum):
     """The codes that a tcp session can end with."""
 
     NORMAL = "--"
-    REFUSED = "PR"
     CLIENT_LEFT_QUEUE = "CQ"
     QUEUE_TIMEOUT = "sQ"
     KILLED_IN_QUEUE = "KQ"
-    CLIENT_LEFT_CONNECT = "CC"
     NO_BACKEND = "SC"
     CONNECT_TIMEOUT = "sC"
     OUT_OF_RESOURCES = "RC"
@@ -60,11 +58,9 @@ class Ended(StrEnum):
 
 SENTENCES: dict[str, str] = {
     Ended.NORMAL: "Both sides finished.",
-    Ended.REFUSED: "The proxy refused the session: a limit was reached.",
     Ended.CLIENT_LEFT_QUEUE: "The client went away while it waited for a connection slot of a backend.",
     Ended.QUEUE_TIMEOUT: "No connection slot of a backend came free within queue_timeout.",
     Ended.KILLED_IN_QUEUE: "The drain or shutdown ended while the session waited for a connection slot.",
-    Ended.CLIENT_LEFT_CONNECT: "The client went away while the proxy connected to a backend.",
     Ended.NO_BACKEND: "No backend could be connected: none was eligible, or all that were tried failed.",
     Ended.CONNECT_TIMEOUT: "The backend did not accept the connection within backend_connect_timeout.",
     Ended.OUT_OF_RESOURCES: "The proxy ran out of file descriptors or ports while it connected to a backend.",

@@ -126,14 +126,14 @@ class ConnectionPool:
         """Take a slot. The caller owes one `release`."""
         self.borrowed += 1
 
-    def connect(self) -> PooledConnection:
+    def connect(self, dial: Callable[[], Socket] | None = None) -> PooledConnection:
         """The idle connection used last, or a fresh one; DialError where none can be had.
 
-        For a reserved slot. Waits only while it dials.
+        For a reserved slot. Waits only while it dials, with `dial` in the place of the pool's own if given.
         """
         connection = self._take() if self._idle.qsize() else None
         if connection is None:
-            connection = PooledConnection(self._dial(), self._clock())
+            connection = PooledConnection((dial or self._dial)(), self._clock())
         connection.uses += 1
         if self.settings.preconnect:
             self._refill()
@@ -176,8 +176,9 @@ class ConnectionPool:
             elif connection.is_alive():
                 return connection
             else:
+                event = PoolEvent.STALE if is_closed(connection.sock) else PoolEvent.DIRTY
                 connection.close()
-                self._on_event(PoolEvent.STALE)
+                self._on_event(event)
         return None
 
     def _objection(self, connection: PooledConnection, now: float) -> str | None:

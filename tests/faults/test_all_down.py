@@ -31,6 +31,7 @@ def test_a_client_is_reset(start, check):
         assert meets_reset(proxy)
         line = wait_for_line(proxy)
         assert (line.code, line.tc, line.bytes_in, line.bytes_out) == ("SC", -1, 0, 0)
+        assert line.retries == 0  # there was nobody else to try
         assert line.backend == ("<none>" if check == "type: tcp" else "b1")
 
 

@@ -21,16 +21,20 @@ TWO = ', {name: b2, address: "${B2}"}'
 
 def test_the_session_goes_to_the_other_one(tmp_path):
     config = CONFIG.replace("BACKENDS", TWO).replace("RETRIES", "2")
-    with black_hole() as hole, Origin("once", "b2") as b2:
-        with Gproxy(tmp_path, config, environ={"B1": hole, "B2": b2.address}) as proxy:
-            for _ in range(2):  # one of them is for b1 first
-                with proxy.connect("web") as client:
-                    assert read_to_end(client) == b"b2"
-            proxy.stop()
-            retried, direct = sorted(map(parse_line, proxy.access()), key=lambda line: -line.retries)
-            assert (retried.retries, retried.backend, retried.code) == (1, "b2", "--")
-            assert 1000 <= retried.tw + retried.tc < 2000  # ms: one timeout, and not two
-            assert (direct.retries, direct.backend, direct.code) == (0, "b2", "--")
+    with (
+        black_hole() as hole,
+        Origin("once", "b2") as b2,
+        Gproxy(tmp_path, config, environ={"B1": hole, "B2": b2.address}) as proxy,
+    ):
+        for _ in range(2):  # at least one of them is for b1 first
+            with proxy.connect("web") as client:
+                assert read_to_end(client) == b"b2"
+        proxy.stop()
+        lines = [parse_line(line) for line in proxy.access()]
+        assert {(line.backend, line.code) for line in lines} == {("b2", "--")}
+        retried = [line for line in lines if line.retries]
+        assert [line.retries for line in retried] in ([1], [1, 1])
+        assert all(1000 <= line.tw + line.tc < 2000 for line in retried)  # ms: one timeout, and not two
 
 
 def test_with_nobody_else_it_is_a_connect_timeout(tmp_path):
@@ -38,9 +42,8 @@ def test_with_nobody_else_it_is_a_connect_timeout(tmp_path):
     with black_hole() as hole, Gproxy(tmp_path, config, environ={"B1": hole}) as proxy:
         assert meets_reset(proxy)
         line = wait_for_line(proxy)
-        assert (line.backend, line.code, line.tc) == ("b1", "sC", -1)
+        assert (line.backend, line.code, line.tc, line.retries) == ("b1", "sC", -1, 0)
         assert line.tt >= 1000
-        proxy.wait_for_log("no backend could be connected: .*Connection timed out")
 
 
 @pytest.mark.parametrize("where", ["listener", "upstream"])

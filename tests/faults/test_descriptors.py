@@ -54,39 +54,45 @@ def test_it_raises_its_soft_limit_to_the_hard_one(tmp_path):
 
 
 def test_one_listener_leaves_clients_in_the_backlog_before_descriptors_run_out(tmp_path):
-    with Origin("echo") as origin, contextlib.ExitStack() as stack:
-        with Gproxy(tmp_path, config(1), limit=LIMIT, environ={"B1": origin.address}) as proxy:
-            assert "max_connections is 10000, but the descriptors suffice for 95 sessions" in proxy.log()
-            clients = crowd(proxy, 1, 300, stack)
-            for client in clients:  # each is served in its turn, when those before it have gone
-                assert read(client, 4) == b"word"
-                client.close()
-            proxy.stop()
-            assert len(proxy.access()) == 300
-            assert "accepting pauses" not in proxy.log()
+    with (
+        Origin("echo") as origin,
+        contextlib.ExitStack() as stack,
+        Gproxy(tmp_path, config(1), limit=LIMIT, environ={"B1": origin.address}) as proxy,
+    ):
+        assert "max_connections is 10000, but the descriptors suffice for 95 sessions" in proxy.log()
+        clients = crowd(proxy, 1, 300, stack)
+        for client in clients:  # each is served in its turn, when those before it have gone
+            assert read(client, 4) == b"word"
+            client.close()
+        proxy.stop()
+        assert len(proxy.access()) == 300
+        assert "accepting pauses" not in proxy.log()
 
 
 def test_several_listeners_run_out_and_recover(tmp_path):
-    with Origin("echo") as origin, contextlib.ExitStack() as stack:
-        with Gproxy(tmp_path, config(4), limit=LIMIT, environ={"B1": origin.address}) as proxy:
-            assert works(proxy, "web0")
-            baseline = proxy.descriptors()
-            clients = crowd(proxy, 4, 400, stack)
-            proxy.wait_for_log("accepting pauses: ")
-            eventually(lambda: used_up(proxy), what="all descriptors are in use")
+    with (
+        Origin("echo") as origin,
+        contextlib.ExitStack() as stack,
+        Gproxy(tmp_path, config(4), limit=LIMIT, environ={"B1": origin.address}) as proxy,
+    ):
+        assert works(proxy, "web0")
+        baseline = proxy.descriptors()
+        clients = crowd(proxy, 4, 400, stack)
+        proxy.wait_for_log("accepting pauses: ")
+        eventually(lambda: used_up(proxy), what="all descriptors are in use")
 
-            before, began = proxy.cpu(), time.monotonic()
-            eventually(lambda: time.monotonic() - began > 1.5, what="a while has passed")
-            assert proxy.cpu() - before < 0.4  # seconds: no busy loop
-            assert proxy.process.poll() is None
+        before, began = proxy.cpu(), time.monotonic()
+        eventually(lambda: time.monotonic() - began > 1.5, what="a while has passed")
+        assert proxy.cpu() - before < 0.4  # seconds: no busy loop
+        assert proxy.process.poll() is None
 
-            for client in clients:
-                client.close()
-            for number in range(4):
-                eventually(lambda number=number: works(proxy, f"web{number}"), TIMEOUT, f"web{number} serves again")
-            eventually(lambda: proxy.descriptors() <= baseline, TIMEOUT, "its descriptors are back")
-            proxy.stop()
-            log = proxy.log()
-            pauses = re.findall(r"listener (\S+): accepting pauses", log)
-            assert len(pauses) == len(set(pauses))  # one line for each that it concerns
-            assert "Traceback" not in log
+        for client in clients:
+            client.close()
+        for number in range(4):
+            eventually(lambda number=number: works(proxy, f"web{number}"), TIMEOUT, f"web{number} serves again")
+        eventually(lambda: proxy.descriptors() <= baseline, TIMEOUT, "its descriptors are back")
+        proxy.stop()
+        log = proxy.log()
+        pauses = re.findall(r"listener (\S+): accepting pauses", log)
+        assert len(pauses) == len(set(pauses))  # one line for each that it concerns
+        assert "Traceback" not in log

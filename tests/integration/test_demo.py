@@ -54,12 +54,15 @@ def demo(tmp_path):
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for yet does not."""
+    """Whether any thread of a process runs, and so has its sockets open; a zombie has nothing left."""
+    return any(state not in "ZX" for state in map(thread_state, Path(f"/proc/{pid}/task").glob("*/stat")))
+
+
+def thread_state(stat: Path) -> str:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return stat.read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+        return "X"
 
 
 def none_is_left(demo: Demo) -> bool:

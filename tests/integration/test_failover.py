@@ -18,7 +18,7 @@ upstreams:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def origins():
     with ExitStack() as stack:
         yield [stack.enter_context(Origin("once", name)) for name in ("b1", "b2", "b3")]

@@ -1,6 +1,7 @@
 """Backends by host name: all addresses are used, and a name without one harms nobody else."""
 
 import socket
+import time
 
 import gevent
 
@@ -9,6 +10,7 @@ from gproxy.net.connection import Endpoint
 from gproxy.worker import Worker
 from tests.support.ends import TIMEOUT, read_to_end
 from tests.support.origin import Origin
+from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
 
 CONFIG = """
@@ -48,6 +50,8 @@ def test_a_name_that_is_not_known_gets_no_sessions_and_one_line(tmp_path):
         proxy.wait_for_log(
             r"warning \S+: backend app/lost: no-such-host.invalid: .*it gets no sessions until that works"
         )
+        began = time.monotonic()
+        eventually(lambda: time.monotonic() - began > 2.5, what="it was looked up anew, twice")
         assert proxy.stop() == 0
         assert proxy.log().count("no-such-host.invalid") == 1
         assert "Traceback" not in proxy.log()

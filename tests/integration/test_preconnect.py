@@ -34,19 +34,22 @@ def backend():
 
 
 def test_it_is_dialled_before_the_client_comes_and_kept_with_its_greeting(tmp_path, backend):
-    with Gproxy(tmp_path, CONFIG, environ={"B1": address(backend)}) as proxy:
-        with accept(backend) as first, accept(backend) as second:  # and no client yet
-            first.sendall(b"hello")
-            second.sendall(b"hello")
-            with proxy.connect("web") as client:
-                assert read(client, 5) == b"hello"
-                accept(backend).close()  # a third one is dialled in the place of the one that is in use
-                client.sendall(b"question")
-                client.shutdown(socket.SHUT_WR)
-                spoken_to = second if second in select.select([first, second], [], [], TIMEOUT)[0] else first
-                assert read_to_end(spoken_to) == b"question"
-                spoken_to.close()
-                assert read_to_end(client) == b""
+    with (
+        Gproxy(tmp_path, CONFIG, environ={"B1": address(backend)}) as proxy,
+        accept(backend) as first,
+        accept(backend) as second,  # and no client yet
+    ):
+        first.sendall(b"hello")
+        second.sendall(b"hello")
+        with proxy.connect("web") as client:
+            assert read(client, 5) == b"hello"
+            accept(backend).close()  # a third one is dialled in the place of the one that is in use
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            spoken_to = second if second in select.select([first, second], [], [], TIMEOUT)[0] else first
+            assert read_to_end(spoken_to) == b"question"
+            spoken_to.close()
+            assert read_to_end(client) == b""
 
 
 def test_one_that_ended_while_it_waited_is_not_lent(tmp_path, backend):

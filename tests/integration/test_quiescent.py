@@ -1,11 +1,13 @@
 """`pool.reuse: quiescent`: clients share a backend connection, one after the other, and never a byte."""
 
 import socket
+import time
 
 import pytest
 
 from tests.support.ends import read_to_end, reset
 from tests.support.origin import Origin
+from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
 
 CONFIG = """
@@ -29,10 +31,6 @@ def ask(client: socket.socket, question: bytes) -> bytes:
     client.sendall(question + b"\n")
     with client.makefile("rb") as lines:
         return lines.readline()
-
-
-def wait_for_ends(proxy: Gproxy, count: int) -> None:
-    proxy.wait_for_access(rf"(?s)(\n.*){{{count}}}" if count > 1 else ".")
 
 
 def test_two_clients_one_after_the_other_share_a_connection(proxy):
@@ -65,6 +63,8 @@ def test_what_follows_an_unfinished_question_is_a_fresh_connection(proxy):
     with proxy.connect("web") as client:
         assert ask(client, b"x") == b"b1#1: x\n"
         client.sendall(b"half a questi")
+        sent = time.monotonic()
+        eventually(lambda: time.monotonic() - sent > 0.2, what="the origin has confirmed it")
     proxy.wait_for_access(" -- ")
     with proxy.connect("web") as client:
         assert ask(client, b"y") == b"b1#2: y\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from gevent.socket import create_connection
+from gevent.socket import AF_INET, AF_UNIX
+from gevent.socket import socket as GeventSocket
 
 from gproxy import config
-from gproxy.accesslog import AccessLog
+from gproxy.core.record import SessionRecord
 from gproxy.metrics import Slot
 from gproxy.tcp import TcpService, TcpSession
 from gproxy.worker import Worker
@@ -17,20 +17,20 @@ from tests.support.poll import eventually
 
 _YAML = """
 log: {{access: off}}
-listeners: [{{name: web, bind: "127.0.0.1:0", upstream: app, {listener}}}]
+listeners: [{{name: web, bind: "{bind}", upstream: app, {listener}}}]
 upstreams:
   app: {{health_check: {{type: none}}, backends: [{backends}], {upstream}}}
 """
 
 
 class _Records:
-    """Where the access log goes: one dict per session that ended."""
+    """In the access log's place."""
 
     def __init__(self) -> None:
-        self.ended: list[dict[str, Any]] = []
+        self.ended: list[SessionRecord] = []
 
-    def write(self, line: str) -> None:
-        self.ended.append(json.loads(line))
+    def session(self, record: SessionRecord) -> None:
+        self.ended.append(record)
 
 
 def backend(played: PlayedBackend | str, keys: str = "") -> str:
@@ -46,11 +46,11 @@ class Embedded:
     Worker's: a clock, a dial.
     """
 
-    def __init__(self, *backends: str, listener: str = "", upstream: str = "", **parts: Any):
-        text = _YAML.format(backends=", ".join(backends), listener=listener, upstream=upstream)
+    def __init__(self, *backends: str, bind: str = "127.0.0.1:0", listener: str = "", upstream: str = "", **parts: Any):
+        text = _YAML.format(backends=", ".join(backends), bind=bind, listener=listener, upstream=upstream)
         self.worker = Worker(config.parse(text, "test", {}), **parts)
         self._records = _Records()
-        self.service.access_log = AccessLog("json", self._records)
+        self.service.access_log = self._records
         self._clients: list[Peer] = []
 
     @property
@@ -63,18 +63,21 @@ class Embedded:
 
     def connect(self) -> Peer:
         """A new client."""
-        peer = Peer(create_connection(self.worker.address("web"), TIMEOUT))
+        address = self.worker.address("web")
+        sock = GeventSocket(AF_UNIX if isinstance(address, str) else AF_INET)
+        peer = Peer(sock)
+        sock.connect(address)
         self._clients.append(peer)
         return peer
 
-    def ended(self, count: int = 1) -> list[dict[str, Any]]:
+    def ended(self, count: int = 1) -> list[SessionRecord]:
         """The access log's records, once there are so many."""
         eventually(lambda: len(self._records.ended) >= count, TIMEOUT, f"{count} sessions have ended")
         return self._records.ended
 
     def codes(self, count: int = 1) -> list[str]:
         """The termination codes of the sessions in the order in which they ended, once there are so many."""
-        return [record["code"] for record in self.ended(count)]
+        return [record.code for record in self.ended(count)]
 
     def counted(self, slot: int) -> int:
         """One of `Slot`."""

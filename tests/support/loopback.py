@@ -1,7 +1,7 @@
 """Connections whose far ends a test plays itself, in its own gevent hub: real sockets, no processes.
 
-    client, ours = pair()        the peer in the test's hand, and the bare socket that gproxy gets
-    backend = PlayedBackend()    listens; `accept()` is the next connection's peer
+client, ours = pair()        the peer in the test's hand, and the bare socket that gproxy gets
+backend = PlayedBackend()    listens; `accept()` is the next connection's peer
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.poll import eventually
-
 START_TIMEOUT = 10.0  # seconds
 UNIX = "unix:"
 TOP = Path(__file__).resolve().parents[2]
@@ -77,6 +75,8 @@ class Origin:
 
     def freeze(self) -> None:
         """SIGSTOP, and wait until every thread has stopped: one of them may be accepting."""
+        from tests.support.poll import eventually  # here, because the child needs no gevent
+
         os.kill(self.pid, signal.SIGSTOP)
         eventually(lambda: set(self._thread_states()) == {"T"}, what=f"origin {self.name} stops")
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gproxy.core.balance import (
     MAX_POINTS,
+    POINTS_PER_WEIGHT,
     C,
     Candidate,
     LeastConnections,
@@ -290,10 +291,28 @@ def test_more_weight_only_gains_clients() -> None:
 
 
 def test_the_ring_is_bounded_and_keeps_a_point_for_everybody() -> None:
-    members = servers(1000, 1000, 1)
+    members = tuple(Server(str(number), 1000) for number in range(40)) + servers(1)
     policy = SourceHash(members)
     assert len(policy._points) <= MAX_POINTS + len(members)
-    assert {policy.choose(members[2:], client(1)).name, *policy._owners} == {"a", "b", "c"}
+    assert set(policy._owners) == {member.name for member in members}
+
+
+def test_all_points_differ() -> None:
+    policy = SourceHash(servers(1, 2))
+    assert len(set(policy._points)) == 3 * POINTS_PER_WEIGHT
+
+
+def test_one_that_is_away_might_as_well_not_be_on_the_ring() -> None:
+    members = servers(1, 1, 1, 1)
+    assert chosen_by(SourceHash(members), members[1:]) == chosen_by(SourceHash(members[1:]), members[1:])
+
+
+def test_a_member_new_on_the_ring_gets_clients_at_once() -> None:
+    members = servers(1, 1)
+    policy = SourceHash(members[:1])
+    assert set(chosen_by(policy, members)) == {"a"}
+    policy.rebuild(members)
+    assert set(chosen_by(policy, members)) == {"a", "b"}
 
 
 def test_clients_without_an_address_go_to_one_backend() -> None:

@@ -81,8 +81,7 @@ def test_waiting_too_long_is_an_error_and_leaves_the_queue() -> None:
 def test_one_that_timed_out_takes_no_slot_from_the_next() -> None:
     queue, slots = SlotQueue[int](), Slots()
     hasty = gevent.spawn(queue.wait, slots.attempt, slots.give_back, 0.01)
-    eventually(lambda: len(queue) == 1)
-    (patient,) = waiting(queue, slots)
+    patient = gevent.spawn(queue.wait, slots.attempt, slots.give_back, LONG)
     with pytest.raises(QueueTimeout):
         hasty.get()
     slots.free = 1
@@ -100,30 +99,33 @@ def test_a_killed_one_takes_no_slot_from_the_next() -> None:
     assert second.get() == 1
 
 
-def test_one_killed_after_the_handover_gives_its_slot_back() -> None:
+def test_one_killed_during_the_handover_gives_its_slot_back() -> None:
     queue, slots = SlotQueue[int](), Slots()
     (waiter,) = waiting(queue, slots)
+    waiter.kill(block=False)  # it stands in the queue until its greenlet runs
     slots.free = 1
     queue.serve()
     assert slots.free == 0
-    waiter.kill(block=False)  # its greenlet has not run since
     waiter.join()
     assert isinstance(waiter.value, GreenletExit)
     assert slots.free == 1
 
 
-def test_a_deadline_that_passes_after_the_handover_loses_no_slot() -> None:
-    queue, slots = SlotQueue[int](), Slots(free=0)
-    waiter = gevent.spawn(queue.wait, slots.attempt, slots.give_back, 0.0)
-    hub = gevent.get_hub()
+def test_a_slot_that_arrives_with_the_deadline_is_not_lost() -> None:
+    queue, slots = SlotQueue[int](), Slots()
+    loop = gevent.get_hub().loop
+    waiter = gevent.spawn(queue.wait, slots.attempt, slots.give_back, 0.01)
 
-    def free_one() -> None:
+    def hand_over() -> None:
         slots.free = 1
         queue.serve()
 
-    waiter.rawlink(lambda _: None)
-    hub.loop.run_callback(free_one)  # behind the waiter's start, before its timer
+    eventually(lambda: len(queue) == 1)
+    timer = loop.timer(0.01)
+    timer.start(hand_over)  # in the same turn of the hub, or nearly
     waiter.join()
+    eventually(lambda: slots.free or slots.taken)
+    timer.close()
     assert slots.free + (waiter.value == 1) == 1
 
 

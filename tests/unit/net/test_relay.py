@@ -26,18 +26,18 @@ Open = Callable[..., Relayed]
 
 @pytest.fixture
 def relayed() -> Iterator[Open]:
-    """Opens and starts relays; afterwards nothing of theirs may be left."""
+    """Makes relays and has them begin; afterwards no socket of theirs may be left."""
     opened: list[Relayed] = []
     before = descriptors()
 
-    def start(**ends: Any) -> Relayed:
+    def make(*, begin: bool = True, **ends: Any) -> Relayed:
         opened.append(Relayed(**ends))
-        return opened[-1].start()
+        return opened[-1].start() if begin else opened[-1]
 
-    yield start
+    yield make
     for session in opened:
         session.close()
-    assert {d for d in descriptors() - before if "pipe:" not in d} == set()  # test_splice.py has the pipes
+    assert {d for d in descriptors() - before if "pipe:" not in d} == set()  # free pipes are kept: test_splice.py
 
 
 def bulk(size: int) -> bytes:
@@ -138,18 +138,17 @@ def test_a_fin_follows_every_byte_before_it_to_a_slow_reader(relayed: Open) -> N
 def test_what_waits_before_the_relay_starts_is_passed_on(relayed: Open) -> None:
     data = bulk(300_000)
     for direction in ("up", "down"):
-        session = Relayed(client=SMALL, backend=SMALL)
+        session = relayed(begin=False, client=SMALL, backend=SMALL)
         source, sink = (session.client, session.backend)[:: 1 if direction == "up" else -1]
         sending = send_aside(source, data, source.close)
         gevent.idle()
         session.start()
         assert sink.rest() == (data, End.FIN), direction
         sending.get()
-        session.close()
 
 
 def test_a_short_answer_whose_fin_is_there_already(relayed: Open) -> None:
-    session = Relayed()
+    session = relayed(begin=False)
     session.backend.send(b"answer")
     session.backend.close()
     session.start()
@@ -162,14 +161,12 @@ def test_a_short_answer_whose_fin_is_there_already(relayed: Open) -> None:
 @pytest.mark.parametrize("client", [SMALL, UNIX], ids=["tcp", "unix"])
 def test_a_long_answer_whose_fin_is_there_already(relayed: Open, client: Any) -> None:
     """More than one buffer, and more than the client's socket takes at once."""
-    session = Relayed(client=client, backend={"our_buffer": 1 << 20, "peer_buffer": 1 << 20})
+    session = relayed(begin=False, client=client, backend={"our_buffer": 1 << 20, "peer_buffer": 1 << 20})
     data = bulk(200_000)
     session.backend.send(data)
     session.backend.close()
-    eventually(lambda: session.backend.sock.closed)
     session.start()
     assert session.client.rest() == (data, End.FIN)
-    session.close()
 
 
 # --- resets ----------------------------------------------------------------------------

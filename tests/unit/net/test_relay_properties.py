@@ -21,8 +21,8 @@ import gevent
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from gproxy.net.relay import Flow
 from gproxy.net.connection import unacknowledged
+from gproxy.net.relay import Flow
 from tests.support.loopback import TIMEOUT, End, Peer, descriptors
 from tests.support.poll import eventually
 from tests.support.relayed import Relayed
@@ -89,7 +89,7 @@ class Player:
             self.sent += data
             self.peer.send(data)
         if self.script.last == RESET_LATER:
-            eventually(lambda: self.end or not unacknowledged(self.peer.sock), TIMEOUT)
+            eventually(lambda: self.end is End.RESET or not unacknowledged(self.peer.sock), TIMEOUT)
         if self.script.last == FINISH:
             self.peer.finish()
         else:
