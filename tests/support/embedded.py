@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
-
-from gevent.socket import AF_INET, AF_UNIX
-from gevent.socket import socket as GeventSocket
 
 from gproxy import config
 from gproxy.core.record import SessionRecord
 from gproxy.metrics import Slot
 from gproxy.tcp import TcpService, TcpSession
 from gproxy.worker import Worker
-from tests.support.loopback import TIMEOUT, Peer, PlayedBackend
+from tests.support.loopback import TIMEOUT, Peer, PlayedBackend, wrap
 from tests.support.poll import eventually
 
 _YAML = """
@@ -64,9 +62,9 @@ class Embedded:
     def connect(self) -> Peer:
         """A new client."""
         address = self.worker.address("web")
-        sock = GeventSocket(AF_UNIX if isinstance(address, str) else AF_INET)
-        peer = Peer(sock)
-        sock.connect(address)
+        sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        sock.connect(address)  # the kernel answers it; the hub does not run, so that no RST comes in between
+        peer = wrap(sock)
         self._clients.append(peer)
         return peer
 

@@ -81,15 +81,17 @@ def pair(*, unix: bool = False, peer_buffer: int = 0, our_buffer: int = 0) -> tu
     """A connection: the peer's end, and gproxy's. Buffers in bytes, 0 for the kernel's choice."""
     if unix:
         theirs, ours = socket.socketpair()
+        _limit(theirs, peer_buffer)
+        _limit(ours, our_buffer)
         ours.setblocking(False)
-        return _peer(theirs), _bare(ours)
+        return wrap(theirs), _bare(ours)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         _limit(listener, peer_buffer)
         end = new_socket(socket.AF_INET)
         _limit(end, our_buffer)
         end.connect_ex(listener.getsockname())
         theirs, _ = listener.accept()
-    return _peer(theirs), end
+    return wrap(theirs), end
 
 
 def _limit(sock: Any, size: int) -> None:
@@ -98,7 +100,8 @@ def _limit(sock: Any, size: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
-def _peer(sock: socket.socket) -> Peer:
+def wrap(sock: socket.socket) -> Peer:
+    """A connected blocking socket as a peer."""
     return Peer(GeventSocket(sock.family, sock.type, sock.proto, fileno=sock.detach()))
 
 

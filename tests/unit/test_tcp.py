@@ -466,18 +466,26 @@ def test_bytes_that_the_backend_has_not_taken(played: PlayedBackend) -> None:
         assert pool_of(proxy).idle == 0
 
 
-def test_a_backend_that_goes_on_talking_within_the_silence(played: PlayedBackend) -> None:
-    """The silence begins anew with each word, and the words reach the client that they are for."""
-    with Embedded(backend(played), upstream=QUIESCENT) as proxy:
+def test_the_silence_begins_anew_after_each_word(played: PlayedBackend) -> None:
+    with Embedded(backend(played), upstream="pool: {reuse: quiescent, quiescent_for: 1h}") as proxy:
         client = proxy.connect()
         server = played.accept()
         exchange(client, server)
         client.finish()
         eventually(lambda: proxy.sessions[0]._quiet_timer)
+        (session,) = proxy.sessions
+        relay = session._relay
+        assert relay is not None
+        before = relay.down.received
         server.send(b" and more")
-        assert client.rest() == (b" and more", End.FIN)
-        eventually(lambda: pool_of(proxy).idle == 1)
-        assert proxy.dirty == 0
+        assert client.receive(9) == b" and more"
+
+        session._quiet_timer.stop()
+        session._quiet(relay, before)  # the first silence's end
+        assert pool_of(proxy).idle == 0
+        session._quiet_timer.stop()
+        session._quiet(relay, relay.down.received)  # the second one's
+        assert pool_of(proxy).idle == 1
 
 
 def test_a_word_that_the_hub_has_not_seen_when_the_silence_ends(played: PlayedBackend) -> None:

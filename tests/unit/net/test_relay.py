@@ -158,7 +158,7 @@ def test_a_short_answer_whose_fin_is_there_already(relayed: Open) -> None:
     session.wait_over()
 
 
-@pytest.mark.parametrize("client", [SMALL, UNIX], ids=["tcp", "unix"])
+@pytest.mark.parametrize("client", [SMALL | {"our_buffer": 16 * 1024}, UNIX], ids=["tcp", "unix"])
 def test_a_long_answer_whose_fin_is_there_already(relayed: Open, client: Any) -> None:
     """More than one buffer, and more than the client's socket takes at once."""
     session = relayed(begin=False, client=client, backend={"our_buffer": 1 << 20, "peer_buffer": 1 << 20})
@@ -253,6 +253,21 @@ def test_an_answer_longer_than_the_buffers_arrives_before_the_reset(relayed: Ope
     eventually(lambda: session.relay.up.received >= 6)
     assert session.client.rest() == (answer, End.RESET)
     session.wait_over()
+
+
+def test_a_reset_that_follows_another_s_is_not_blamed(relayed: Open) -> None:
+    """The backend was first; the client's may be its answer to ours."""
+    session = relayed(client=SMALL)
+    sending = send_aside(session.backend, bulk(16 << 20))
+    wait_stuck(session.relay.down)
+    session.backend.reset()
+    sending.kill()
+    session.client.send(b"meets the reset")
+    eventually(lambda: session.relay.backend_reset)
+    assert not session.ended  # bytes for the client are left
+    session.client.reset()
+    session.wait_over()
+    assert not session.relay.client_reset
 
 
 def test_a_client_gone_for_good_ends_the_backend_s_flood(relayed: Open) -> None:
