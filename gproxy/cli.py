@@ -7,13 +7,14 @@ Exit statuses: 0 asked to stop, or the configuration is good; 1 a defect of gpro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 from gproxy import __version__, config
 from gproxy.core.settings import Config
-from gproxy.errors import BindError, ConfigError, GproxyError
+from gproxy.errors import ConfigError, GproxyError
 
 USAGE_ERROR = 2
 
@@ -28,9 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["demo"]:
             return _demo(arguments[1:])
         return _balancer(arguments)
-    except (ConfigError, BindError, GproxyError) as error:
-        print(f"gproxy: {error}" if not isinstance(error, ConfigError) else str(error), file=sys.stderr)
+    except GproxyError as error:
+        print(str(error) if isinstance(error, ConfigError) else f"gproxy: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except KeyboardInterrupt:  # before there was anything to drain
+        return 0
 
 
 def _balancer(arguments: Sequence[str]) -> int:
@@ -39,8 +42,10 @@ def _balancer(arguments: Sequence[str]) -> int:
     parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
     parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
     options = parser.parse_args(arguments)
-    sys.path.insert(0, os.getcwd())  # where a policy of the user's is looked for, as with `python -m`
     settings = config.load(options.config)
+    if any(upstream.balance.kind == "python" for upstream in settings.upstreams):
+        with contextlib.suppress(OSError):  # a directory that was removed holds no policy
+            sys.path.append(os.getcwd())  # behind everything installed: it must not shadow a module of ours
     if options.test:
         return _check(options.config, settings)
     from gproxy.supervisor import Supervisor  # late: checking a file need not start gevent

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gevent
 
+from gproxy.net.background import forever
 from gproxy.net.resolve import Resolve, ResolveError, resolve
 from gproxy.upstream import Backend, Upstream
 
 log = logging.getLogger("gproxy.discovery")
 
-_UNKNOWN_RETRY = 1.0  # seconds between look-ups of a name that has never had an address
+_UNKNOWN_RETRY = 2.0  # seconds between look-ups of a name that has never had an address
 
 
 class NameWatcher:
-    """One greenlet per upstream that has backends with host names; none for numeric addresses."""
+    """One greenlet per backend with a host name; none for numeric addresses."""
 
     def __init__(self, upstreams: Sequence[Upstream], resolve: Resolve = resolve):
         self._resolve = resolve
-        self._named = {u: [b for b in u.backends if not b.settings.address.is_numeric] for u in upstreams}
+        self._named = [b for u in upstreams for b in u.backends if not b.settings.address.is_numeric]
         self._failing: set[Backend] = set()
         self._runners: list[Any] = []
 
     def first_round(self, timeout: float) -> None:
         """Look every name up once, at the same time, for at most `timeout` seconds."""
-        lookups = [gevent.spawn(self.look_up, backend) for named in self._named.values() for backend in named]
+        lookups = [gevent.spawn(self.look_up, backend) for backend in self._named]
         gevent.joinall(lookups, timeout=timeout)
 
     def start(self) -> None:
-        self._runners = [gevent.spawn(self._run, u, named) for u, named in self._named.items() if named]
+        self._runners = [gevent.spawn(forever, partial(self._run, backend), log) for backend in self._named]
 
     def stop(self) -> None:
         gevent.killall(self._runners, block=False)
@@ -59,9 +61,6 @@ class NameWatcher:
         kept = "its last addresses are kept" if backend.endpoints else "it gets no sessions until that works"
         log.warning("backend %s: %s; %s", backend.label, error, kept)
 
-    def _run(self, upstream: Upstream, named: Sequence[Backend]) -> None:
-        while True:
-            known = all(backend.endpoints for backend in named)
-            gevent.sleep(upstream.settings.resolve_interval if known else _UNKNOWN_RETRY)
-            for backend in named:
-                self.look_up(backend)
+    def _run(self, backend: Backend) -> None:
+        gevent.sleep(backend.upstream.settings.resolve_interval if backend.endpoints else _UNKNOWN_RETRY)
+        self.look_up(backend)

@@ -46,13 +46,18 @@ class BindError(GproxyError):
 
 
 class DialFailure(Enum):
-    """Why a dial failed. RESOURCES is our own fault and says nothing of the backend."""
+    """Why a dial failed. RESOURCES and NO_ADDRESS are our own fault and say nothing of the backend.
+
+    RESOURCES hits every dial, whomever to; NO_ADDRESS those to one address: its source ports
+    are used up, or we have no address of its family.
+    """
 
     REFUSED = "refused"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     UNRESOLVED = "unresolved"
     RESOURCES = "resources"
+    NO_ADDRESS = "no address"
 
 
 class DialError(GproxyError):

@@ -8,6 +8,7 @@ A flip is reported once, to the backend's `on_flip`.
 from __future__ import annotations
 
 import heapq
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,9 +22,12 @@ from gevent.pool import Pool
 
 from gproxy.core.health import BackendHealth
 from gproxy.core.settings import HealthCheckSettings, Probe
+from gproxy.net.background import forever
 from gproxy.probes import ProbeFailed, ProbeTarget, probe
 
 __all__ = ["BackendHealth", "Checked", "HealthMonitor"]
+
+log = logging.getLogger("gproxy.health")
 
 MAX_CONCURRENT = 100  # probes in flight: bounds descriptors when a whole rack is black-holed
 
@@ -71,9 +75,10 @@ class HealthMonitor:
     def first_round(self, timeout: float) -> None:
         """Check everybody once, at the same time, for at most `timeout` seconds in all."""
         self._begun = True
-        for checked in self._checked:
-            self._pool.spawn(self.check, checked)
-        self._pool.join(timeout=timeout)  # a check still in flight then goes on by itself
+        launch = gevent.spawn(self._check_all)
+        with gevent.Timeout(timeout, False):  # what is still to be checked then is, by and by
+            launch.join()
+            self._pool.join()
 
     def start(self) -> None:
         """Check from now on."""
@@ -81,7 +86,7 @@ class HealthMonitor:
             self._begun = True
             for checked in self._checked:
                 self._schedule(checked, self._clock())
-        self._runner = gevent.spawn(self._run)
+        self._runner = gevent.spawn(forever, self._run, log)
 
     def stop(self) -> None:
         if self._runner is not None:
@@ -111,16 +116,22 @@ class HealthMonitor:
             self._probe(target)
         except ProbeFailed as failure:
             return failure
+        except Exception as defect:
+            log.exception("a check of %s failed in a way that it should not", target.host)
+            return ProbeFailed(f"{type(defect).__name__}: {defect}")
         return None
 
     def _schedule(self, checked: Checked, at: float) -> None:
         heapq.heappush(self._due, (at, next(self._order), checked))
         self._wake.set()
 
+    def _check_all(self) -> None:
+        for checked in self._checked:
+            self._pool.spawn(self.check, checked)  # waits while too many are in flight
+
     def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            self._wake.wait(self.tick())
+        self._wake.clear()
+        self._wake.wait(self.tick())
 
     def __repr__(self) -> str:
         return f"<HealthMonitor {len(self._checked)} checked, {len(self._pool)} probes in flight>"

@@ -24,6 +24,7 @@ from gevent.threadpool import ThreadPool
 from gproxy.accesslog import timestamp
 from gproxy.core.settings import LogSettings
 from gproxy.errors import GproxyError
+from gproxy.net.background import forever
 
 BUFFER = 4 * 1024 * 1024  # bytes of lines that may wait; at 120 bytes a line, about 35,000 lines
 FLUSH_BYTES = 64 * 1024  # a write this large costs no more per line than a larger one
@@ -79,7 +80,7 @@ class LogSink:
     def start(self) -> None:
         """Flush from now on, every FLUSH_INTERVAL or FLUSH_BYTES, until `close`."""
         if self._flusher is None and not self._closed:
-            self._flusher = gevent.spawn(self._run)
+            self._flusher = gevent.spawn(forever, self._run, _log)
 
     def write(self, line: str | bytes) -> None:
         """Take one line without its newline. Never blocks."""
@@ -123,11 +124,10 @@ class LogSink:
         self._lines, self._waiting = [], 0
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait(FLUSH_INTERVAL)
-            self._wake.clear()
-            if self._lines or self._file.stale:
-                self._write_batch()
+        self._wake.wait(FLUSH_INTERVAL)
+        self._wake.clear()
+        if self._lines or self._file.stale:
+            self._write_batch()
 
     def _write_batch(self) -> None:
         """Hand all lines to the thread, wait for it, note what became of them."""

@@ -5,7 +5,7 @@ Every number is a 64-bit slot of one anonymous shared mapping, written as
 later version can give each worker process a row of its own in the same mapping.
 
     process-wide | per code | per listener | per backend | histograms
-    Slot.*       | closed   | active       | _Cell.*     | SLOTS each
+    Slot.*       | closed   | _Cell.*     | SLOTS each
 
 A `Snapshot` copies the slots under their names of DESIGN section 10, and `changes`
 turns two of them into what StatsD is told. Which kind a name has is decided in
@@ -123,15 +123,13 @@ class Sample(NamedTuple):
 class MetricsCollector:
     """The counters of a process. Unknown names raise KeyError; nothing here blocks."""
 
-    def __init__(self, listeners: Sequence[str], backends: Sequence[tuple[str, str]]):
+    def __init__(self, backends: Sequence[tuple[str, str]]):
         """`backends` are pairs of upstream and backend name."""
         closed = Slot.COUNT
-        active = closed + len(Ended)
-        first_backend = active + len(listeners)
+        first_backend = closed + len(Ended)
         histograms = first_backend + len(backends) * BackendStats.SLOTS
         self.view = _allocate(histograms + 2 * SLOTS)
         self._closed = {code.value: closed + i for i, code in enumerate(Ended)}
-        self._listeners = {name: active + i for i, name in enumerate(listeners)}
         self._backends = {
             pair: BackendStats(self.view, first_backend + i * BackendStats.SLOTS, *pair)
             for i, pair in enumerate(backends)
@@ -151,10 +149,6 @@ class MetricsCollector:
     def session_closed(self, code: str) -> None:
         """Count a session under its termination code."""
         self.view[self._closed[code]] += 1
-
-    def listener(self, name: str) -> int:
-        """The slot of a listener's gauge of open sessions."""
-        return self._listeners[name]
 
     def backend(self, upstream: str, name: str) -> BackendStats:
         return self._backends[upstream, name]

@@ -48,21 +48,33 @@ def _ask(sock: Socket, target: ProbeTarget) -> None:
     """Send one GET on a connected socket and judge the answer."""
     # The connection is ours: http.client only ever sees a socket that cooperates with gevent.
     wrapped = GeventSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-    connection = http.client.HTTPConnection(target.host)
+    connection = http.client.HTTPConnection("localhost")  # a name for its errors only: it never dials
     connection.sock = wrapped
     try:
         connection.request("GET", target.settings.path, headers={"Host": target.host, "Connection": "close",
                                                                  "User-Agent": "gproxy-health"})  # fmt: skip
         response = connection.getresponse()
-        _judge(target.settings, response.status, response.read(BODY_LIMIT))
-    except (OSError, http.client.HTTPException) as error:
+        _judge(target.settings, response)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ProbeFailed(f"broken answer: {error or type(error).__name__}") from error
     finally:
         connection.close()
 
 
-def _judge(settings: HealthCheckSettings, status: int, body: bytes) -> None:
+def _judge(settings: HealthCheckSettings, response: http.client.HTTPResponse) -> None:
+    status = response.status
     if not any(low <= status <= high for low, high in settings.expect_status):
         raise ProbeFailed(f"status {status}")
-    if settings.expect_body is not None and settings.expect_body.encode() not in body:
+    if settings.expect_body is not None and not _contains(response, settings.expect_body.encode()):
         raise ProbeFailed(f"status {status}, but the body lacks {settings.expect_body!r}")
+
+
+def _contains(response: http.client.HTTPResponse, wanted: bytes) -> bool:
+    """Whether the text comes within the first BODY_LIMIT bytes; reads no further than it has to."""
+    body = b""
+    while wanted not in body:
+        more = response.read1(BODY_LIMIT - len(body)) if len(body) < BODY_LIMIT else b""
+        if not more:
+            return False
+        body += more
+    return True

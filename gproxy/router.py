@@ -52,7 +52,7 @@ class Router:
         now = upstream.clock()
         standing = upstream.standing(now)
         if standing.candidates and not tried and not standing.limited:
-            decision = Decision(now, upstream.name, request, standing.candidates, standing.excluded, None)
+            decision = Decision(now, upstream.name, request, standing.candidates, standing.excluded_and_backups, None)
         else:
             decision = _narrow(upstream, standing, request, tried, now)
         if decision.candidates:

@@ -24,6 +24,7 @@ from statsd.client.udp import StatsClient
 
 from gproxy.core.settings import StatsdSettings
 from gproxy.metrics import MetricsCollector, Sample, Snapshot, changes, sanitise
+from gproxy.net.background import forever
 
 DATAGRAM: Final = 1432  # bytes: what fits an Ethernet frame beside its headers, with room for a tunnel's
 RESOLVE_INTERVAL: Final = 60.0  # seconds that an address is used before the name is looked up again
@@ -67,7 +68,7 @@ class StatsdReporter:
     def start(self) -> None:
         """Push from now on; the first time after `interval`."""
         if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._run)
+            self._greenlet = gevent.spawn(forever, self._run, _log)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Push a last time, in at most `timeout` seconds, and let go of the socket."""
@@ -90,9 +91,8 @@ class StatsdReporter:
             self._failed(error)
 
     def _run(self) -> None:
-        while True:
-            self._sleep(self._interval)
-            self.push()
+        self._sleep(self._interval)
+        self.push()
 
     def _judge_last_push(self) -> None:
         if self._client is None:

@@ -1,6 +1,7 @@
 """The process: limits, logging, signals. For now it runs one worker in itself.
 
 SIGTERM, SIGINT   stop accepting, drain up to drain_timeout, exit 0; a second one ends the drain
+SIGUSR1           opens the access log's file anew
 SIGHUP            says that reloading comes in a later version
 """
 
@@ -15,10 +16,12 @@ from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
+from gevent.util import wrap_errors
 
 from gproxy import __version__
 from gproxy.core.settings import Config, Reuse
 from gproxy.logs import STDERR, LogSink, setup_logging
+from gproxy.metrics import Slot
 from gproxy.worker import Worker
 
 log = logging.getLogger("gproxy")
@@ -34,11 +37,12 @@ class Supervisor:
         self._on_ready = on_ready
         self._stop = Event()
         self._hurry = Event()
+        self._worker: Worker | None = None
 
     def run(self) -> int:
         """Serve; the exit status. BindError, ConfigError and LogTargetError before it serves."""
         raise_descriptor_limit()
-        sink = LogSink(STDERR)
+        sink = LogSink(STDERR, self._lost_lines)
         sink.start()
         setup_logging(self._config.log, sink)
         handlers = self._handle_signals()
@@ -51,15 +55,29 @@ class Supervisor:
         return 0
 
     def _serve(self) -> None:
-        worker = Worker(self._config)
+        worker = self._worker = Worker(self._config)
         for warning in (*self._config.warnings, *_sharing(self._config)):
             log.warning(warning)
-        worker.start()
+        if not self._start(worker):
+            return
         _settle_garbage_collector()
         log.info("gproxy %s is ready", __version__)
         self._on_ready(worker)
         self._stop.wait()
         self._drain(worker)
+
+    def _start(self, worker: Worker) -> bool:
+        """Start it, unless we are asked to stop meanwhile; whether it serves."""
+        start = gevent.spawn(wrap_errors(Exception, worker.start))
+        gevent.wait([start, self._stop], count=1)
+        if not start.ready():
+            start.kill()
+            worker.stop()
+            log.info("stopped before it was ready")
+            return False
+        if isinstance(start.value, Exception):
+            raise start.value
+        return True
 
     def _drain(self, worker: Worker) -> None:
         timeout = self._config.drain_timeout
@@ -74,7 +92,16 @@ class Supervisor:
     def _handle_signals(self) -> list[gevent.signal_handler]:
         handlers = [gevent.signal_handler(number, self._asked_to_stop) for number in (signal.SIGTERM, signal.SIGINT)]
         handlers.append(gevent.signal_handler(signal.SIGHUP, _no_reload))
+        handlers.append(gevent.signal_handler(signal.SIGUSR1, self._reopen_logs))
         return handlers
+
+    def _reopen_logs(self) -> None:
+        if self._worker is not None:
+            self._worker.reopen_logs()
+
+    def _lost_lines(self, lines: int) -> None:
+        if self._worker is not None:
+            self._worker.metrics.count(Slot.LOG_DROPPED, lines)
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from gproxy.core.settings import Reuse, Timeouts
 from gproxy.core.termination import Ended
 from gproxy.errors import DialError, DialFailure, QueueTimeout
 from gproxy.metrics import MetricsCollector, Slot
-from gproxy.net.connection import format_sockaddr, has_input, is_reset, reset, unacknowledged
+from gproxy.net.connection import finish, format_sockaddr, has_input, is_reset, reset, unacknowledged
 from gproxy.net.listener import ProxyServer
 from gproxy.net.pool import PooledConnection
 from gproxy.net.relay import Relay
@@ -37,6 +37,9 @@ from gproxy.router import Router
 from gproxy.upstream import Backend, Upstream
 
 log = logging.getLogger("gproxy.tcp")
+
+
+_CODES = {DialFailure.TIMEOUT: Ended.CONNECT_TIMEOUT, DialFailure.NO_ADDRESS: Ended.OUT_OF_RESOURCES}
 
 
 class _NotServed(Exception):
@@ -60,6 +63,7 @@ class TcpService:
     access_log: RecordSink | None = None
     clock: Callable[[], float] = time.monotonic
     server: ProxyServer | None = None
+    servers: Sequence[ProxyServer] = ()  # of the whole process: one's end is another's room
     quiescent: bool = field(init=False)
     connect_timeout: float | None = field(init=False)  # where the listener has one of its own
 
@@ -81,6 +85,9 @@ class TcpService:
         self.metrics.view[Slot.ACTIVE] -= 1
         if self.server is not None:
             self.server.session_over()
+        if len(self.servers) > 1:
+            for server in self.servers:
+                server.wake()
 
 
 class TcpSession:
@@ -127,9 +134,12 @@ class TcpSession:
         except _NotServed as refusal:
             self._refuse(refusal.code)
         except GreenletExit:
-            self._refuse(Ended.KILLED_IN_QUEUE if self._backend is None else Ended.KILLED_IN_CONNECT)
+            self._refuse(Ended.KILLED_IN_CONNECT)
         except Exception:  # a defect of ours must end this session only, and be seen
             log.exception("session of %s failed", format_sockaddr(self._peer))
+            if self._connection is not None and self._backend is not None:
+                self._connection.close()
+                self._backend.pool.release(self._connection)
             self._refuse(Ended.DEFECT)
         finally:
             self._greenlet = None
@@ -158,12 +168,10 @@ class TcpSession:
             if self._service.server is not None:
                 self._service.server.pause(str(error))
             return Ended.OUT_OF_RESOURCES
-        others = upstream.has_others(tried, now)  # a last one's failure is what the session ends with
-        if others and len(tried) <= upstream.settings.retries and upstream.retries.may_retry(now):
-            upstream.retries.retried(now)
+        if len(tried) <= upstream.settings.retries and upstream.may_retry(tried, now):
             return None
         log.debug("session of %s: no backend could be connected: %s", format_sockaddr(self._peer), error)
-        return Ended.CONNECT_TIMEOUT if error.failure is DialFailure.TIMEOUT else Ended.NO_BACKEND
+        return _CODES.get(error.failure, Ended.NO_BACKEND)
 
     def _route(self, tried: tuple[Backend, ...]) -> Backend:
         """A backend with a slot reserved, waited for in the queue if need be."""
@@ -176,7 +184,8 @@ class TcpSession:
             self._backend = self._queue(request, tried)
         else:
             self._backend = decision.backend
-        self._routed_at = service.clock()
+        if self._routed_at is None:  # a retry counts as connecting, not as waiting
+            self._routed_at = service.clock()
         return self._backend
 
     def _queue(self, request: RouteRequest, tried: tuple[Backend, ...]) -> Backend:
@@ -188,7 +197,9 @@ class TcpSession:
         try:
             backend = upstream.queue.wait(attempt, _give_back, service.timeouts.queue_timeout, picky=bool(tried))
         except QueueTimeout as error:
-            raise _NotServed(Ended.QUEUE_TIMEOUT) from error
+            raise _NotServed(Ended.CLIENT_LEFT_QUEUE if is_reset(self._client) else Ended.QUEUE_TIMEOUT) from error
+        except GreenletExit:
+            raise _NotServed(Ended.KILLED_IN_QUEUE) from None
         if is_reset(self._client):
             backend.pool.release(None)
             raise _NotServed(Ended.CLIENT_LEFT_QUEUE)
@@ -217,7 +228,7 @@ class TcpSession:
         if self._service.upstream.resets:
             reset(self._client)
         else:
-            self._client.close()
+            finish(self._client)
         self._finish(code)
 
     # While relaying.
@@ -228,8 +239,9 @@ class TcpSession:
         if relay is None or relay.over:
             return  # in its greenlet, where each wait has a deadline of its own
         # An end counts as a move: the silence before a FIN is none of the rest's.
-        up = relay.up.delivered + relay.up.source_ended
-        down = relay.down.delivered + relay.down.source_ended
+        left_up, left_down = relay.unconfirmed(relay.up), relay.unconfirmed(relay.down)
+        up = relay.up.delivered - left_up + relay.up.source_ended
+        down = relay.down.delivered - left_down + relay.down.source_ended
         if up != self._delivered_up:
             self._delivered_up, self._up_since = up, now
         if down != self._delivered_down:
@@ -237,9 +249,11 @@ class TcpSession:
         self._count_bytes(relay)
         code = overdue(
             self._service.timeouts,
-            FlowLook(now - self._up_since, bool(relay.up.held) or relay.aborting, relay.up.source_ended),
-            FlowLook(now - self._down_since, bool(relay.down.held) or relay.aborting, relay.down.source_ended),
+            FlowLook(now - self._up_since, bool(relay.up.held or left_up), relay.up.source_ended),
+            FlowLook(now - self._down_since, bool(relay.down.held or left_down), relay.down.source_ended),
         )
+        if code and relay.aborting:
+            code = _code_of(relay)  # the reset ended it; its last bytes could not be delivered
         if code:
             self.end(code, cut_off=bool(relay.up.held or relay.down.held or relay.aborting))
 

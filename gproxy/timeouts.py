@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import gevent
 
+from gproxy.net.background import forever
+
 log = logging.getLogger("gproxy.timeouts")
 
 SLICE = 500  # sessions looked at before others may run: about half a millisecond
@@ -28,6 +30,13 @@ class Sweepable(Protocol):
 def sweep_interval(shortest_timeout: float) -> float:
     """Seconds between sweeps: a quarter of the shortest timeout, within bounds."""
     return min(_SLOWEST, max(_FASTEST, shortest_timeout / 4))
+
+
+def _sweep_one(item: Sweepable, now: float) -> None:
+    try:
+        item.sweep(now)
+    except Exception:  # a defect; the others must be swept all the same
+        log.exception("the sweep of %r failed", item)
 
 
 class TimeoutManager:
@@ -52,7 +61,7 @@ class TimeoutManager:
         self._runner: Any = None
 
     def start(self) -> None:
-        self._runner = gevent.spawn(self._run)
+        self._runner = gevent.spawn(forever, self._run, log)
 
     def stop(self) -> None:
         if self._runner is not None:
@@ -62,23 +71,19 @@ class TimeoutManager:
         """One look at everything."""
         now = self._clock()
         for item in self._few:
-            item.sweep(now)
+            _sweep_one(item, now)
         # A copy: sessions come and go while others run.
         for number, session in enumerate(tuple(self._many()), 1):
-            session.sweep(now)
+            _sweep_one(session, now)
             if number % SLICE == 0:
                 self._pause(0)
                 now = self._clock()
 
     def _run(self) -> None:
-        while True:
-            due = self._clock() + self.interval
-            self._pause(self.interval)
-            self._on_lag(max(0.0, self._clock() - due))
-            try:
-                self.sweep()
-            except Exception:  # a defect; without sweeps sessions would pile up, so it goes on
-                log.exception("a sweep failed")
+        due = self._clock() + self.interval
+        self._pause(self.interval)
+        self._on_lag(max(0.0, self._clock() - due))
+        self.sweep()
 
     def __repr__(self) -> str:
         return f"<TimeoutManager every {self.interval:g} s>"

@@ -128,7 +128,7 @@ class Backend:
         self.stats.connect_failures += 1
         if error.failure is DialFailure.TIMEOUT:
             self.stats.timeouts += 1
-        if error.failure is DialFailure.RESOURCES:
+        if error.failure in (DialFailure.RESOURCES, DialFailure.NO_ADDRESS):
             return  # ours, not the backend's
         now = self.upstream.clock()
         if self.ejection.failed(self.upstream.settings.passive_health, now, self.upstream.may_eject(now)):
@@ -152,7 +152,8 @@ class Standing:
 
     candidates: tuple[Backend, ...]
     backups: tuple[Backend, ...]
-    excluded: tuple[tuple[str, str], ...]  # (backend, reason)
+    excluded: tuple[tuple[str, str], ...]  # (backend, reason), the backups left out
+    excluded_and_backups: tuple[tuple[str, str], ...]  # the same with the backups, for while a candidate can serve
     limited: bool  # whether any of them has a connection limit
     valid_until: float
 
@@ -196,12 +197,22 @@ class Upstream:
         standing = self._standing
         if standing is None or now >= standing.valid_until:
             standing = self._standing = self._work_out(now)
+            self.queue.serve()  # whoever waits comes before whoever asks
         return standing
 
-    def has_others(self, tried: Sequence[Backend], now: float) -> bool:
-        """Whether somebody else could serve, limits apart."""
+    def may_retry(self, tried: Sequence[Backend], now: float) -> bool:
+        """Whether a session whose dials of `tried` have failed may try another; counts it.
+
+        It may while there is another whose last dial did not fail. Where all of them fail, an
+        outage of the whole upstream, the budget bounds the tries.
+        """
         standing = self.standing(now)
-        return any(b not in tried for b in standing.candidates + standing.backups)
+        others = [b for b in standing.candidates + standing.backups if b not in tried]
+        sound = any(not b.ejection.failures for b in others)
+        if not others or not (sound or self.retries.may_retry(now)):
+            return False
+        self.retries.retried(now)
+        return True
 
     def changed(self, backend: Backend) -> None:
         """Somebody's eligibility changed: forget the standing, empty its pool if it is out, serve who waits."""
@@ -231,10 +242,8 @@ class Upstream:
 
     def sweep(self, now: float) -> None:
         """Expire idle connections, let ejections end, bring the gauges up to date."""
-        standing = self._standing
-        if standing is not None and now >= standing.valid_until:
-            self._standing = None
-            self.queue.serve()
+        self.standing(now)
+        self.queue.serve()
         for backend in self.backends:
             backend.pool.sweep(now)
             backend.publish(now)
@@ -248,10 +257,13 @@ class Upstream:
         reasons = [(backend, backend.exclusion(now)) for backend in self.backends]
         able = [backend for backend, reason in reasons if reason is None]
         ends = [b.ejection.until for b, reason in reasons if reason is Exclusion.EJECTED]
+        backups = tuple(b for b in able if b.settings.backup)
+        excluded = tuple((b.name, reason.value) for b, reason in reasons if reason is not None)
         return Standing(
             candidates=tuple(b for b in able if not b.settings.backup),
-            backups=tuple(b for b in able if b.settings.backup),
-            excluded=tuple((b.name, reason.value) for b, reason in reasons if reason is not None),
+            backups=backups,
+            excluded=excluded,
+            excluded_and_backups=(*excluded, *((b.name, Exclusion.BACKUP.value) for b in backups)),
             limited=any(b.settings.max_connections is not None for b in able),
             valid_until=min(ends, default=float("inf")),
         )

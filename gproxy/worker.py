@@ -18,7 +18,7 @@ import gevent
 
 from gproxy.accesslog import AccessLog
 from gproxy.core.balance import Policy, PythonChoice, make_policy
-from gproxy.core.settings import Config, ListenerSettings, UpstreamSettings
+from gproxy.core.settings import Config, ListenerSettings, PoolSettings, Reuse, UpstreamSettings
 from gproxy.core.termination import Ended
 from gproxy.discovery import NameWatcher
 from gproxy.errors import BindError, ConfigError, Problem
@@ -28,6 +28,7 @@ from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.dial import Dial, dial, dial_any
 from gproxy.net.listener import ProxyServer, listen
 from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
+from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
 from gproxy.router import Router
 from gproxy.statsd import StatsdReporter
@@ -38,6 +39,7 @@ from gproxy.upstream import Backend, Upstream
 log = logging.getLogger("gproxy.worker")
 
 SPARE_DESCRIPTORS = 100  # for logs, StatsD, probes, the interpreter itself
+WORTH_A_LINE = 1.0  # seconds of lag
 _DRAIN_LOOK = 0.05  # seconds between looks at whether the last session has ended
 _FLUSH_TIMEOUT = 1.0  # seconds for the last log lines
 
@@ -62,9 +64,10 @@ class Worker:
         self._resolve = resolve
         self._rng = rng or random.Random()
         pairs = [(u.name, b.name) for u in config.upstreams for b in u.backends]
-        self.metrics = MetricsCollector([listener.name for listener in config.listeners], pairs)
+        self.metrics = MetricsCollector(pairs)
         self.router = Router()
         self.sessions: set[TcpSession] = set()
+        self._servers: list[ProxyServer] = []
         self.upstreams = {u.name: self._upstream(u) for u in config.upstreams}
         self._sink = self._access_sink()
         access = None if self._sink is None else AccessLog(config.log.format, self._sink)
@@ -75,7 +78,7 @@ class Worker:
             lambda: self.sessions,
             self.upstreams.values(),
             sweep_interval(self._shortest_timeout()),
-            on_lag=self.metrics.hub_lag,
+            on_lag=self._lagged,
             clock=clock,
         )
         self.statsd = self._reporter()
@@ -170,6 +173,7 @@ class Worker:
             timeouts=upstream.settings.timeouts.override(settings.overrides),
             metrics=self.metrics,
             sessions=self.sessions,
+            servers=self._servers,
             access_log=access,
             clock=self._clock,
         )
@@ -183,7 +187,10 @@ class Worker:
                     settings.name, settings.max_connections, room,
                 )  # fmt: skip
             sock = self._listen(settings)
-            service.server = ProxyServer(sock, service.serve, min(settings.max_connections, room))
+            service.server = ProxyServer(
+                sock, service.serve, min(settings.max_connections, room), lambda: len(self.sessions) >= room
+            )
+            self._servers.append(service.server)
 
     def _listen(self, settings: ListenerSettings) -> Socket:
         try:
@@ -204,7 +211,7 @@ class Worker:
                 endpoints = tuple(e.with_port(settings.port) for e in endpoints)
             return dial_any(endpoints, timeout, self._dial)
 
-        target = ProbeTarget(settings, settings.host or str(backend.settings.address), connect)
+        target = ProbeTarget(settings, settings.host or _host_of(backend), connect)
         return Checked(backend.health, target, lambda why: upstream.flipped(backend, why))
 
     def _reporter(self) -> StatsdReporter | None:
@@ -224,14 +231,31 @@ class Worker:
             shortest += [t.connection_idle_timeout, t.stall_timeout, t.half_close_timeout, pool.idle_timeout]
         return min(shortest)
 
+    def _lagged(self, seconds: float) -> None:
+        """The event loop was late: something held it, a policy of the user's perhaps."""
+        self.metrics.hub_lag(seconds)
+        if seconds >= WORTH_A_LINE:
+            log.warning("the event loop stood still for %.1f s", seconds)
+
+    def reopen_logs(self) -> None:
+        """The access log's file was moved away: write to its name again."""
+        if self._sink is not None:
+            self._sink.reopen()
+
     def _end_sessions(self, backend: Backend) -> None:
         """`down_action: close_sessions`."""
         for session in tuple(self.sessions):
-            if session.backend is backend:
+            if session.backend is backend and not session.waiting:  # who still dials may go elsewhere
                 session.end(Ended.BACKEND_DOWN)
 
     def __repr__(self) -> str:
         return f"<Worker {len(self.sessions)} sessions, {list(self.upstreams.values())!r}>"
+
+
+def _host_of(backend: Backend) -> str:
+    """What a check names as Host where the configuration names none."""
+    address = backend.settings.address
+    return "localhost" if address.is_unix else str(address)
 
 
 def load_choice(settings: UpstreamSettings) -> PythonChoice:
@@ -253,5 +277,9 @@ def descriptor_room(config: Config) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return 2**31
-    pooled = sum(u.pool.size * len(u.backends) for u in config.upstreams)
-    return max(1, (soft - SPARE_DESCRIPTORS - pooled) // 2)
+    pooled = sum(_most_idle(u.pool) * len(u.backends) for u in config.upstreams)
+    return max(1, (soft - SPARE_DESCRIPTORS - 2 * PIPES.limit - pooled) // 2)
+
+
+def _most_idle(pool: PoolSettings) -> int:
+    return pool.preconnect if pool.reuse is Reuse.NEVER else pool.size

@@ -33,7 +33,7 @@ def overdue(timeouts: Timeouts, up: FlowLook, down: FlowLook) -> Ended | None:
         return Ended.CLIENT_TIMEOUT
     quiet = min(up.quiet, down.quiet)
     if up.source_ended is not down.source_ended:
-        if quiet < timeouts.half_close_timeout:
-            return None
+        if up.held or down.held or quiet < timeouts.half_close_timeout:
+            return None  # what is held waits for its sink: that is stall_timeout's
         return Ended.BACKEND_UNFINISHED if up.source_ended else Ended.CLIENT_UNFINISHED
     return Ended.CLIENT_TIMEOUT if quiet >= timeouts.connection_idle_timeout else None

@@ -49,10 +49,10 @@ class Ejection:
         A failure that may not eject is kept: the next one ejects as soon as it may. One
         that comes during an ejection was dialled before it, and says nothing new.
         """
-        if not settings.connect_failures or self.ejected(now):
+        if self.ejected(now):
             return False
         self.failures += 1
-        if self.failures < settings.connect_failures or not may_eject:
+        if not settings.connect_failures or self.failures < settings.connect_failures or not may_eject:
             return False
         self._eject(settings, now)
         return True

@@ -16,6 +16,7 @@ from _socket import (
     AF_INET6,
     AF_UNIX,
     IPPROTO_TCP,
+    SHUT_WR,
     SO_LINGER,
     SO_OOBINLINE,
     SOCK_CLOEXEC,
@@ -35,14 +36,13 @@ import gevent.monkey
 # The program that embeds us may be patched, and then select.poll would switch greenlets.
 _poll, _POLLIN, _POLLRDHUP = (gevent.monkey.get_original("select", name) for name in ("poll", "POLLIN", "POLLRDHUP"))
 
+_DISCARD, _DISCARDS = 64 * 1024, 16  # bytes at a time, and how many times at the most
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 _TCP_CLOSE = 7  # a state of tcp(7)'s TCP_INFO, whose first byte is the state
 
 # Our own shortage of something, which says nothing of the peer.
-RESOURCE_ERRNOS = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
-)
+RESOURCE_ERRNOS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,16 @@ def reset(sock: Socket) -> None:
     """Close with RST, so that the peer can't take what it has for a complete stream."""
     with contextlib.suppress(OSError):  # the peer reset it first: nothing is left to tell it
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+    sock.close()
+
+
+def finish(sock: Socket) -> None:
+    """Close with FIN, also a socket that has been sent something: what nobody has read would make it a reset."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(SHUT_WR)
+        for _ in range(_DISCARDS):
+            if not sock.recv(_DISCARD):
+                break
     sock.close()
 
 

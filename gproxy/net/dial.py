@@ -47,8 +47,10 @@ def dial(endpoint: Endpoint, timeout: float) -> Socket:
             code = errno.ECONNREFUSED
         if code not in (0, errno.EISCONN):
             raise _dial_error(endpoint, code)
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError):  # an address that connect() can't even read, such as an unknown IPv6 zone
+            raise DialError(DialFailure.UNREACHABLE, f"{endpoint}: {error}") from error
         raise
     return sock
 
@@ -126,4 +128,6 @@ def _failure(code: int) -> DialFailure:
         return DialFailure.REFUSED
     if code in RESOURCE_ERRNOS:
         return DialFailure.RESOURCES
+    if code == errno.EADDRNOTAVAIL:
+        return DialFailure.NO_ADDRESS
     return DialFailure.UNREACHABLE

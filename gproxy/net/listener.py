@@ -85,11 +85,13 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     min_delay = _MIN_PAUSE
 
-    def __init__(self, sock: Socket, serve: Serve, max_connections: int):
+    def __init__(self, sock: Socket, serve: Serve, max_connections: int, crowded: Callable[[], bool] = lambda: False):
+        """`crowded` tells whether the process as a whole can take no more."""
         super().__init__(sock, handle=serve)
         self.address = sock.getsockname()
         self.active = 0
         self.max_connections = max_connections
+        self._crowded = crowded
         self._resting: list[Any] = []
         self._pause = _MIN_PAUSE
         self._starved = False
@@ -107,7 +109,7 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         self.socket = listener
 
     def full(self) -> bool:
-        return self.active >= self.max_connections
+        return self.active >= self.max_connections or self._crowded()
 
     def do_read(self) -> tuple[Socket, Any] | None:
         """Accept one client as a bare non-blocking socket; None when there is none now."""
@@ -149,8 +151,12 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
             client = hub.switch()
 
     def session_over(self) -> None:
-        """A session has ended: there is room for another."""
+        """A session of this listener has ended: there is room for another."""
         self.active -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be room again, because a session has ended here or elsewhere in the process."""
         if self._watcher is None and self._resume_timer is None and self.started:
             self.start_accepting()
 

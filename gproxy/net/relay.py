@@ -264,7 +264,7 @@ class Relay:
     in its place, and decides between `forward_fin()` and `detach_backend()`.
     """
 
-    __slots__ = ("_abort_timer", "_on_end", "asked_at", "backend_reset", "client_reset", "down", "loop",
+    __slots__ = ("_abort_timer", "_aborting", "_on_end", "asked_at", "backend_reset", "client_reset", "down", "loop",
                  "on_client_fin", "over", "up")  # fmt: skip
 
     def __init__(
@@ -282,6 +282,7 @@ class Relay:
         self.on_client_fin = on_client_fin
         self._on_end = on_end
         self._abort_timer: Any = None
+        self._aborting: Flow | None = None
         self.client_reset = False
         self.backend_reset = False
         self.over = False
@@ -299,7 +300,11 @@ class Relay:
     @property
     def aborting(self) -> bool:
         """Whether only the last bytes before a reset are being waited for."""
-        return self._abort_timer is not None
+        return self._aborting is not None
+
+    def unconfirmed(self, flow: Flow) -> int:
+        """Bytes of a flow that a reset would throw away, while one is held back for them."""
+        return unacknowledged(flow.sink) if flow is self._aborting else 0
 
     def start(self) -> None:
         """Begin; from here on the relay owns both sockets."""
@@ -377,6 +382,7 @@ class Relay:
 
     def _abort(self, flow: Flow) -> None:
         """Reset the flow's sink as soon as its kernel has confirmed the last byte."""
+        self._aborting = flow
         self.up.stop()
         self.down.stop()
         self._look(flow, _FIRST_LOOK)
@@ -395,6 +401,7 @@ class Relay:
         if self.over:
             return False
         self.over = True
+        self._aborting = None
         for flow in (self.up, self.down):
             flow.stop()
             del flow._relay  # else each would keep the other alive until the garbage collector comes

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 
 PIPE_SIZE = 1024 * 1024  # bytes asked for; fs.pipe-max-size is 1 MiB by default
 MAX_PIPES = 256  # in use and free together: bounds descriptors and kernel memory
@@ -48,16 +49,24 @@ class Pipe:
 class PipeStore:
     """The process's pipes: a short free list, and a bound on how many there are."""
 
-    def __init__(self, limit: int = MAX_PIPES):
-        self._limit = limit
+    def __init__(self, limit: int | None = None):
+        self._fixed = limit
         self._made = 0
         self._free: list[Pipe] = []
+
+    @property
+    def limit(self) -> int:
+        """How many there may be; by default no more than an eighth of the descriptors allow."""
+        if self._fixed is not None:
+            return self._fixed
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return MAX_PIPES if soft == resource.RLIM_INFINITY else min(MAX_PIPES, soft // 16)
 
     def take(self) -> Pipe | None:
         """A pipe that is empty, or None where there are enough of them or no descriptor is left."""
         if self._free:
             return self._free.pop()
-        if self._made >= self._limit:
+        if self._made >= self.limit:
             return None
         try:
             pipe = Pipe()
@@ -75,7 +84,7 @@ class PipeStore:
             self._free.append(pipe)
 
     def __repr__(self) -> str:
-        return f"<PipeStore {self._made - len(self._free)} in use, {len(self._free)} free, at most {self._limit}>"
+        return f"<PipeStore {self._made - len(self._free)} in use, {len(self._free)} free, at most {self.limit}>"
 
 
 PIPES = PipeStore()

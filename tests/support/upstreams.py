@@ -29,7 +29,7 @@ def make_upstream(*backends: str, keys: str = "", clock: FakeClock | None = None
     """One with backends b1, b2 and so on, each with these keys of its own in YAML's flow style."""
     entries = [f'{{name: b{n}, address: "127.0.0.1:{n}", {own}}}' for n, own in enumerate(backends, 1)]
     settings = config.parse(_YAML.format(backends=", ".join(entries), keys=keys), "test", {}).upstreams[0]
-    metrics = MetricsCollector(["web"], [("app", backend.name) for backend in settings.backends])
+    metrics = MetricsCollector([("app", backend.name) for backend in settings.backends])
     return Upstream(
         settings,
         metrics,

@@ -16,7 +16,7 @@ def test_every_termination_code_is_documented(code):
 
 def test_every_metric_is_documented():
     text = (TOP / "docs/metrics.md").read_text()
-    collector = MetricsCollector(["web"], [("UPSTREAM", "BACKEND")])
+    collector = MetricsCollector([("UPSTREAM", "BACKEND")])
     collector.session_closed("CD")
     for histogram in (collector.connect_time, collector.session_time):
         histogram.record(0.1)

@@ -15,7 +15,7 @@ COUNTERS = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ej
 
 @pytest.fixture
 def metrics() -> MetricsCollector:
-    return MetricsCollector(["web", "other"], [("app", B1), ("app", "b2")])
+    return MetricsCollector([("app", B1), ("app", "b2")])
 
 
 def told(metrics: MetricsCollector, before: Snapshot | None = None) -> dict[str, tuple[str, float]]:
@@ -138,15 +138,6 @@ def test_unknown_names_raise(metrics: MetricsCollector) -> None:
         metrics.session_closed("ZZ")
     with pytest.raises(KeyError):
         metrics.backend("app", "b3")
-    with pytest.raises(KeyError):
-        metrics.listener("nope")
-
-
-def test_listeners_have_gauges_of_their_own(metrics: MetricsCollector) -> None:
-    before = told(metrics)
-    metrics.view[metrics.listener("web")] += 2
-    assert [metrics.view[metrics.listener(name)] for name in ("web", "other")] == [2, 0]
-    assert told(metrics) == before
 
 
 def test_percentiles_are_of_the_interval_in_milliseconds(metrics: MetricsCollector) -> None:
@@ -199,7 +190,7 @@ def test_sanitise(name: str, node: str) -> None:
 
 
 def test_backends_that_would_share_a_name_are_told_apart() -> None:
-    metrics = MetricsCollector([], [("app", "b.1"), ("app", "b_1"), ("api", "b_1"), ("app", "b:1")])
+    metrics = MetricsCollector([("app", "b.1"), ("app", "b_1"), ("api", "b_1"), ("app", "b:1")])
     for value, pair in enumerate([("app", "b.1"), ("app", "b_1"), ("api", "b_1"), ("app", "b:1")], start=1):
         metrics.backend(*pair).active = value
     now = told(metrics)

@@ -62,7 +62,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def metrics() -> MetricsCollector:
-    return MetricsCollector(["web"], [("app", "b1")])
+    return MetricsCollector([("app", "b1")])
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_counters_and_gauges_arrive_in_statsd_syntax(reporter: Make, daemon: Dae
 
 
 def test_datagrams_hold_at_most_1432_bytes_and_whole_lines(reporter: Make, daemon: Daemon) -> None:
-    metrics = MetricsCollector([], [("upstream", f"backend{n}") for n in range(40)])
+    metrics = MetricsCollector([("upstream", f"backend{n}") for n in range(40)])
     reporter(daemon.port, metrics).push()
     datagrams = daemon.datagrams()
     assert max(map(len, datagrams)) <= 1432
@@ -207,7 +207,7 @@ def test_counters_refused_at_once_are_in_the_next_push(
 def test_absent_daemon_with_many_datagrams_raises_nothing(
     reporter: Make, daemon: Daemon, log: pytest.LogCaptureFixture
 ) -> None:
-    statsd = reporter(daemon.port, MetricsCollector([], [("app", f"b{n}") for n in range(100)]))
+    statsd = reporter(daemon.port, MetricsCollector([("app", f"b{n}") for n in range(100)]))
     daemon.stop()
     for _ in range(3):
         statsd.push()

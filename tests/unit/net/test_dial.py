@@ -174,7 +174,7 @@ def test_no_descriptor_left_is_our_own_shortage(backend: PlayedBackend) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (errno.EADDRNOTAVAIL, DialFailure.RESOURCES),  # no source port is left
+        (errno.EADDRNOTAVAIL, DialFailure.NO_ADDRESS),  # no source port is left
         (errno.ENETUNREACH, DialFailure.UNREACHABLE),
         (errno.EHOSTUNREACH, DialFailure.UNREACHABLE),
         (errno.EACCES, DialFailure.UNREACHABLE),
