@@ -3,6 +3,7 @@
 import contextlib
 import re
 import resource
+import select
 import socket
 import time
 from pathlib import Path
@@ -47,7 +48,8 @@ def works(proxy: Gproxy, listener: str) -> bool:
 def allow(proxy: Gproxy, more: int) -> int:
     """Leave it so many descriptors beside those in use, whatever it planned for; the limit."""
     limit = proxy.descriptors() + more
-    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (limit, resource.RLIM_INFINITY))
+    _, hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
     return limit
 
 
@@ -74,15 +76,20 @@ def test_one_listener_leaves_clients_in_the_backlog_before_descriptors_run_out(t
 
 
 def test_several_listeners_share_the_room(tmp_path):
+    """A session that ends is room for the next one, of whichever listener."""
     with (
         Origin("echo") as origin,
         contextlib.ExitStack() as stack,
         Gproxy(tmp_path, config(4), limit=LIMIT, environ={"B1": origin.address}) as proxy,
     ):
-        clients = crowd(proxy, 4, 300, stack)
-        for client in clients:  # one listener's session that ends is the next one's room, of whichever listener
-            assert read(client, 4) == b"word"
-            client.close()
+        waiting = crowd(proxy, 4, 300, stack)
+        while waiting:
+            served, _, _ = select.select(waiting, [], [], TIMEOUT)
+            assert served, f"{len(waiting)} clients wait for ever"
+            for client in served:
+                assert read(client, 4) == b"word"
+                client.close()
+                waiting.remove(client)
         proxy.stop()
         assert len(proxy.access()) == 300
         assert "accepting pauses" not in proxy.log()
