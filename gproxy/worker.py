@@ -188,7 +188,10 @@ class Worker:
                 )  # fmt: skip
             sock = self._listen(settings)
             service.server = ProxyServer(
-                sock, service.serve, min(settings.max_connections, room), lambda: len(self.sessions) >= room
+                sock,
+                service.serve,
+                min(settings.max_connections, room),
+                lambda: sum(s.active for s in self._servers) >= room,
             )
             self._servers.append(service.server)
 
