@@ -26,7 +26,7 @@ from gproxy.health import Checked, HealthMonitor
 from gproxy.logs import LogSink
 from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.dial import Dial, dial, dial_any
-from gproxy.net.listener import ProxyServer, listen
+from gproxy.net.listener import ProxyServer, listen, never_crowded
 from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
@@ -180,6 +180,7 @@ class Worker:
 
     def _bind(self) -> None:
         room = descriptor_room(self.config)
+        share = len(self.config.listeners) > 1  # one listener's own limit says it all
         for service, settings in zip(self.services, self.config.listeners, strict=True):
             if settings.max_connections > room:
                 log.warning(
@@ -191,7 +192,7 @@ class Worker:
                 sock,
                 service.serve,
                 min(settings.max_connections, room),
-                lambda: sum(s.active for s in self._servers) >= room,
+                (lambda: sum(s.active for s in self._servers) >= room) if share else never_crowded,
             )
             self._servers.append(service.server)
 

@@ -61,6 +61,11 @@ def listen(endpoint: Endpoint, backlog: int) -> Socket:
     return sock
 
 
+def never_crowded() -> bool:
+    """For a listener that has the process's descriptors to itself."""
+    return False
+
+
 def _bind_error(endpoint: Endpoint, error: OSError) -> BindError:
     return BindError(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}")
 
@@ -85,7 +90,7 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     min_delay = _MIN_PAUSE
 
-    def __init__(self, sock: Socket, serve: Serve, max_connections: int, crowded: Callable[[], bool] = lambda: False):
+    def __init__(self, sock: Socket, serve: Serve, max_connections: int, crowded: Callable[[], bool] = never_crowded):
         """`crowded` tells whether the process as a whole can take no more."""
         super().__init__(sock, handle=serve)
         self.address = sock.getsockname()
