@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_
 setup(
     name="gproxy",
     version=VERSION,
-    description="A TCP and HTTP/1.1 load balancer in Python on gevent",
+    description="A TCP load balancer in Python on gevent",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

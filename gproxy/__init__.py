@@ -1,3 +1,3 @@
-"""gproxy: a TCP and HTTP/1.1 load balancer in Python on gevent."""
+"""gproxy: a TCP load balancer in Python on gevent."""
 
 __version__ = "0.1.0"

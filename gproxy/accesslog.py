@@ -7,7 +7,7 @@
 | client | address of the client |
 | [started] | when it was accepted, UTC |
 | listener | name |
-| upstream/backend | names; `<none>` for a backend if none served it |
+| upstream/backend | names; the backend tried last, `<none>` if none was |
 | Tw/Tc/Tt | ms: waiting for a backend, connecting, the whole session; -1: never reached |
 | bytes_in/bytes_out | client to backend / backend to client |
 | code | termination code, two letters |

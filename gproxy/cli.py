@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ _EPILOG = "`gproxy demo` needs no configuration: it starts three origins and a b
 def main(argv: Sequence[str] | None = None) -> int:
     """Run gproxy; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Before there is anything to drain. No KeyboardInterrupt: one that comes during an import may get lost there.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     try:
         if arguments[:1] == ["demo"]:
             return _demo(arguments[1:])
@@ -32,8 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GproxyError as error:
         print(str(error) if isinstance(error, ConfigError) else f"gproxy: {error}", file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:  # before there was anything to drain
-        return 0
 
 
 def _balancer(arguments: Sequence[str]) -> int:

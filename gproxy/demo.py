@@ -33,9 +33,9 @@ gproxy demo: a balancer on http://{address}/ in front of three origins.
 
   b1 is process {pids[0]}, b2 is process {pids[1]}, b3 is process {pids[2]}
 
-  curl http://{address}/        says which origin answered: ask a few times
-  kill {pids[0]:<22} ends b1: ask again, and b2 and b3 answer
-  Ctrl-C                        stops everything
+  {curl}  says which origin answered: ask a few times
+  {kill}  ends b2: ask again, and b1 and b3 answer
+  {stop}  stops everything
 """
 
 
@@ -50,7 +50,10 @@ def run(port: int, origin_port: int) -> int:
 
         def greet(worker: Worker) -> None:
             host, actual_port = worker.address("demo")
-            print(_HELP.format(address=f"{host}:{actual_port}", pids=pids), flush=True)
+            address = f"{host}:{actual_port}"
+            commands = (f"curl http://{address}/", f"kill {pids[1]}", "Ctrl-C")
+            curl, kill, stop = (command.ljust(len(commands[0])) for command in commands)
+            print(_HELP.format(address=address, pids=pids, curl=curl, kill=kill, stop=stop), flush=True)
 
         return Supervisor(settings, greet).run()
 
@@ -91,7 +94,8 @@ def _serve_origin(name: str, port: int) -> None:
     except OSError as error:
         print(f"cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0).lower()}", flush=True)
         return
-    print(server.server_port, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # who started us is gone: the end of our input says so, too
+        os.write(sys.stdout.fileno(), b"%d\n" % server.server_port)
     gevent.signal_handler(signal.SIGTERM, server.stop)
     gevent.spawn(lambda: (tp_read(0, 1), server.stop()))
     server.serve_forever()

@@ -70,14 +70,15 @@ class HealthMonitor:
         self._wake = Event()
         self._pool = Pool(MAX_CONCURRENT)
         self._runner: Any = None
+        self._launch: Any = None
         self._begun = False
 
     def first_round(self, timeout: float) -> None:
         """Check everybody once, at the same time, for at most `timeout` seconds in all."""
         self._begun = True
-        launch = gevent.spawn(self._check_all)
+        self._launch = gevent.spawn(self._check_all)
         with gevent.Timeout(timeout, False):  # what is still to be checked then is, by and by
-            launch.join()
+            self._launch.join()
             self._pool.join()
 
     def start(self) -> None:
@@ -91,6 +92,8 @@ class HealthMonitor:
     def stop(self) -> None:
         if self._runner is not None:
             self._runner.kill(block=False)
+        if self._launch is not None:
+            self._launch.kill(block=False)
         self._pool.kill(block=False)
 
     def tick(self) -> float:

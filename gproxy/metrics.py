@@ -7,7 +7,7 @@ later version can give each worker process a row of its own in the same mapping.
     process-wide | per code | per listener | per backend | histograms
     Slot.*       | closed   | _Cell.*     | SLOTS each
 
-A `Snapshot` copies the slots under their names of DESIGN section 10, and `changes`
+A `Snapshot` copies the slots under their StatsD names, and `changes`
 turns two of them into what StatsD is told. Which kind a name has is decided in
 `MetricsCollector.snapshot` alone.
 

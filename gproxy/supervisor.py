@@ -81,11 +81,11 @@ class Supervisor:
 
     def _drain(self, worker: Worker) -> None:
         timeout = self._config.drain_timeout
-        log.info("stopping: %d sessions have %g s to end", len(worker.sessions), timeout)
+        log.info("stopping; sessions that have %g s to end: %d", timeout, len(worker.sessions))
         drain = gevent.spawn(worker.drain, timeout)
         gevent.wait([drain, self._hurry], count=1)
         if worker.sessions:
-            log.warning("closing %d sessions", len(worker.sessions))
+            log.warning("sessions that had to be closed: %d", len(worker.sessions))
         worker.stop()
         log.info("stopped")
 

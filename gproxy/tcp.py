@@ -137,12 +137,20 @@ class TcpSession:
             self._refuse(Ended.KILLED_IN_CONNECT)
         except Exception:  # a defect of ours must end this session only, and be seen
             log.exception("session of %s failed", format_sockaddr(self._peer))
-            if self._connection is not None and self._backend is not None:
-                self._connection.close()
-                self._backend.pool.release(self._connection)
-            self._refuse(Ended.DEFECT)
+            self._give_up()
         finally:
             self._greenlet = None
+
+    def _give_up(self) -> None:
+        """End it from wherever the defect struck: with a relay, with a connection, or with neither."""
+        if self._relay is not None:
+            self._code = Ended.DEFECT
+            self._relay.kill()
+            return
+        if self._connection is not None and self._backend is not None:
+            self._connection.close()
+            self._backend.pool.release(self._connection)
+        self._refuse(Ended.DEFECT)
 
     def _connect(self) -> PooledConnection:
         """A connection to the first backend that can be reached; _NotServed where none can."""

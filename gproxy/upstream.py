@@ -181,6 +181,7 @@ class Upstream:
         self.policy = policy(self.backends)
         self.on_down: Callable[[Backend], None] = lambda _backend: None
         self._standing: Standing | None = None
+        self._serves = True  # as was last said
 
     @property
     def active(self) -> int:
@@ -221,7 +222,19 @@ class Upstream:
         if backend.exclusion(now) is not None:
             backend.pool.empty()
         backend.publish(now)
+        self._say_who_serves(now)
         self.queue.serve()
+
+    def _say_who_serves(self, now: float) -> None:
+        """One line when nobody is left to serve, and one when somebody is again."""
+        standing = self.standing(now)
+        serves = bool(standing.candidates or standing.backups)
+        if serves is not self._serves:
+            self._serves = serves
+            if serves:
+                log.warning("upstream %s can serve again", self.name)
+            else:
+                log.error("upstream %s: no backend can serve", self.name)
 
     def flipped(self, backend: Backend, why: str) -> None:
         """The checks have changed their mind about a backend: said once."""

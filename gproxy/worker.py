@@ -181,12 +181,12 @@ class Worker:
     def _bind(self) -> None:
         room = descriptor_room(self.config)
         share = len(self.config.listeners) > 1  # one listener's own limit says it all
+        wanted = max(listener.max_connections for listener in self.config.listeners)
+        if wanted > room:
+            log.warning(
+                "max_connections is %d, but the descriptors suffice for %d sessions: see ulimit -n", wanted, room
+            )
         for service, settings in zip(self.services, self.config.listeners, strict=True):
-            if settings.max_connections > room:
-                log.warning(
-                    "listener %s: max_connections is %d, but the descriptors suffice for %d sessions: see ulimit -n",
-                    settings.name, settings.max_connections, room,
-                )  # fmt: skip
             sock = self._listen(settings)
             service.server = ProxyServer(
                 sock,
@@ -265,14 +265,14 @@ def _host_of(backend: Backend) -> str:
 def load_choice(settings: UpstreamSettings) -> PythonChoice:
     """The user's policy by its dotted path ``package.module:function``; ConfigError where there is none."""
     module, _, name = settings.balance.argument.partition(":")
-    path = f"upstreams.{settings.name}.balance.python"
+    source = f"upstreams.{settings.name}.balance.python"
     try:
         choice = getattr(importlib.import_module(module), name)
     except Exception as error:
         problem = f"cannot load {settings.balance.argument}: {type(error).__name__}: {error}"
-        raise ConfigError("balance", [Problem(0, path, f"{path}: {problem}")]) from error
+        raise ConfigError(source, [Problem(0, "", problem)]) from error
     if not callable(choice):
-        raise ConfigError("balance", [Problem(0, path, f"{path}: {settings.balance.argument} can't be called")])
+        raise ConfigError(source, [Problem(0, "", f"{settings.balance.argument} can't be called")])
     return choice  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Measures gproxy beside HAProxy and nginx: the tcp rows of the budgets in DESIGN section 4.
+"""Measures gproxy beside HAProxy and nginx: in tcp mode, against budgets.
 
     python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 5 minutes
     python loadtest/compare.py --quick             1 round of 1 s: does it work at all?

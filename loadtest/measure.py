@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the budget table (DESIGN section 4); must and goal are ratios to HAProxy."""
+    """A line of the budget table; must and goal are ratios to HAProxy."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Imports inside gproxy point downwards only, and the lower rings stay clean (DESIGN section 3).
+"""Imports inside gproxy point downwards only, and the lower rings stay clean.
 
 The modules are parsed, not imported: an import inside a function or under TYPE_CHECKING counts too.
 """

@@ -1,4 +1,4 @@
-"""Which deadline a tcp session has passed: DESIGN section 7 as one pure function.
+"""Which deadline a tcp session has passed: one pure function.
 
 The sweep hands in what it saw; a change is seen at most one sweep late, so a session is
 never ended too early.

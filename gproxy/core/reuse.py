@@ -1,4 +1,4 @@
-"""Whether a connection may be lent again: one verdict, with its reason (DESIGN section 5).
+"""Whether a connection may be lent again: one verdict, with its reason.
 
 Closed by default: only `None`, the absence of a reason against it, lets a connection live on.
 """

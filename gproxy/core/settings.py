@@ -24,7 +24,7 @@ class Mode(Enum):
 
 
 class Reuse(Enum):
-    """What a returned connection is good for (DESIGN section 5)."""
+    """What a returned connection is good for."""
 
     NEVER = "never"
     QUIESCENT = "quiescent"
@@ -53,7 +53,7 @@ class Probe(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """DESIGN section 7. All finite, all on the monotonic clock."""
+    """All finite, all on the monotonic clock."""
 
     backend_connect_timeout: float = key(5.0, "one dial of a backend")
     connection_idle_timeout: float = key(60.0, "a tcp session without a byte either way; an idle pooled connection")

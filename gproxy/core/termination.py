@@ -1,4 +1,4 @@
-"""How a session ended, in two letters: who ended it, and in which phase (DESIGN section 11).
+"""How a session ended, in two letters: who ended it, and in which phase.
 
 Each code is composed of one key of WHO and one of PHASE. `Ended` lists those that occur,
 `SENTENCES` says each of them in a sentence for people. A capital `C` or `S` acted, by a reset

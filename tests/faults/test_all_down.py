@@ -40,3 +40,22 @@ def test_or_closed_without_a_word(start, check):
     with start(check, "close") as proxy, proxy.connect("web") as client:
         assert read_to_end(client) == b""
         assert wait_for_line(proxy).code == "SC"
+
+
+@pytest.mark.parametrize("check", ["type: tcp", "type: none"])
+def test_one_that_has_spoken_is_closed_and_not_reset(start, check):
+    with start(check, "close") as proxy:
+        with proxy.stopped():
+            client = proxy.connect("web")
+            client.sendall(bytes(1000))
+        with client:
+            assert read_to_end(client) == b""
+            assert wait_for_line(proxy).code == "SC"
+
+
+def test_the_log_says_once_that_nobody_can_serve(start):
+    with start("type: tcp", "reset") as proxy:
+        assert meets_reset(proxy)
+        assert meets_reset(proxy)
+        proxy.stop()
+        assert proxy.log().count("upstream app: no backend can serve") == 1

@@ -1,5 +1,7 @@
 """A stopped backend with a full backlog costs a session one connect timeout, and never the session."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from tests.support.ends import black_hole, meets_reset, parse_line, read_to_end, wait_for_line
@@ -35,6 +37,22 @@ def test_the_session_goes_to_the_other_one(tmp_path):
         retried = [line for line in lines if line.retries]
         assert [line.retries for line in retried] in ([1], [1, 1])
         assert all(1000 <= line.tw + line.tc < 2000 for line in retried)  # ms: one timeout, and not two
+
+
+def test_all_of_a_crowd_go_to_the_other_one(tmp_path):
+    config = CONFIG.replace("BACKENDS", TWO).replace("RETRIES", "2").replace("_timeout: 1", "_timeout: 500ms")
+    with (
+        black_hole() as hole,
+        Origin("once", "b2") as b2,
+        Gproxy(tmp_path, config, environ={"B1": hole, "B2": b2.address}) as proxy,
+    ):
+        with ExitStack() as stack:
+            clients = [stack.enter_context(proxy.connect("web")) for _ in range(20)]
+            assert [read_to_end(client) for client in clients] == [b"b2"] * 20
+        proxy.stop()
+        lines = [parse_line(line) for line in proxy.access()]
+        assert [(line.backend, line.code) for line in lines] == [("b2", "--")] * 20
+        assert sum(line.retries for line in lines) > 4  # more than the budget's fifth
 
 
 def test_with_nobody_else_it_is_a_connect_timeout(tmp_path):

@@ -1,6 +1,7 @@
 """Where the access log goes, and what one line says."""
 
 import json
+import signal
 import socket
 
 import pytest
@@ -69,6 +70,20 @@ def test_a_path(tmp_path, origin):
         assert path.read_text().splitlines()[0] == "what was there before"
         assert len(path.read_text().splitlines()) == 2
         assert proxy.access() == []
+
+
+def test_sigusr1_opens_a_file_that_was_moved_away_anew(tmp_path, origin):
+    path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    with Gproxy(tmp_path, CONFIG.replace("LOG", f"access: {path}"), environ={"B1": origin.address}) as proxy:
+        before = talk(proxy)
+        eventually(lambda: before in path.read_text(), what="the line is in the file")
+        path.rename(moved)
+        proxy.signal(signal.SIGUSR1)
+        eventually(path.exists, what="there is a new file")
+        after = talk(proxy)
+        assert proxy.stop() == 0
+        assert [parse_line(line).client for line in moved.read_text().splitlines()] == [before]
+        assert [parse_line(line).client for line in path.read_text().splitlines()] == [after]
 
 
 def test_a_path_that_cannot_be_opened_is_exit_status_2(tmp_path, origin):

@@ -1,5 +1,7 @@
 """Active checks: what each kind of them looks at, and that a flip is said once."""
 
+import tempfile
+
 import pytest
 
 from tests.support.ends import read_to_end, refusing
@@ -61,6 +63,24 @@ def test_http_looks_at_status_and_body(tmp_path, check, said):
         config = CONFIG.replace("CHECK", f"type: http, {check}")
         with Gproxy(tmp_path, config, environ={"B1": origin.address}) as proxy:
             assert flips(proxy) == [f"backend app/b1 {said}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/", "is up: check passed"), ("/fail", "is down: check failed: status 500")]
+)
+def test_http_asks_a_unix_socket(tmp_path, path, said):
+    with tempfile.TemporaryDirectory() as short, Origin("http", host=f"unix:{short}/b1") as origin:
+        config = CONFIG.replace("CHECK", f"type: http, path: {path}")
+        with Gproxy(tmp_path, config, environ={"B1": origin.address}) as proxy:
+            assert flips(proxy) == [f"backend app/b1 {said}"]
+
+
+@pytest.mark.parametrize("check", ["type: http", "type: http, expect_body: healthy"])
+def test_http_reads_no_further_than_it_has_to(tmp_path, check):
+    with Origin("unending", "quite-healthy") as origin:
+        config = CONFIG.replace("CHECK", check)
+        with Gproxy(tmp_path, config, environ={"B1": origin.address}) as proxy:
+            assert flips(proxy) == ["backend app/b1 is up: check passed"]
 
 
 def test_http_follows_a_body_that_changes(tmp_path):

@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.origin import Origin
@@ -20,6 +21,7 @@ from tests.support.proxy import Gproxy
 
 TIMEOUT = 10.0  # seconds; a test fails after them, it never waits for them
 
+_SYN_SENT = "02"  # in /proc/net/tcp
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _LINE = re.compile(
     r"(?P<client>\S+) \[\S+\] (?P<listener>\S+) (?P<upstream>[^/]+)/(?P<backend>\S+) "
@@ -165,9 +167,15 @@ def refusing() -> socket.socket:
 @contextlib.contextmanager
 def black_hole() -> Iterator[str]:
     """The address of a stopped origin with a full backlog: a dial of it is never answered."""
+    with Origin("echo", backlog=0) as origin, black_holed(origin):
+        yield origin.address
+
+
+@contextlib.contextmanager
+def black_holed(origin: Origin) -> Iterator[None]:
+    """Stop an origin that has a backlog of 0, and fill that: from then on a dial of it is never answered."""
+    origin.freeze()
     with contextlib.ExitStack() as stack:
-        origin = stack.enter_context(Origin("echo", backlog=0))
-        origin.freeze()
         for _ in range(10):
             filler = stack.enter_context(socket.socket())
             filler.settimeout(0.3)
@@ -177,4 +185,18 @@ def black_hole() -> Iterator[str]:
                 break
         else:
             raise AssertionError("its backlog takes no end of connections")
-        yield origin.address
+        yield
+
+
+def is_dialling(proxy: Gproxy, port: int) -> bool:
+    """Whether gproxy waits for the answer of a backend on this port of IPv4."""
+    directory = Path(f"/proc/{proxy.process.pid}")
+    rows = [line.split() for line in (directory / "net/tcp").read_text().splitlines()[1:]]
+    dials = {f"socket:[{row[9]}]" for row in rows if row[3] == _SYN_SENT and row[2].endswith(f":{port:04X}")}
+    return not dials.isdisjoint(_links(directory / "fd"))
+
+
+def _links(descriptors: Path) -> Iterator[str]:
+    for each in descriptors.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            yield str(each.readlink())

@@ -185,6 +185,13 @@ def http(connection: socket.socket, name: str) -> None:
         _send_all(connection, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
 
+def unending(connection: socket.socket, name: str) -> None:
+    """Answers one request head with 200 and a body that begins with its name, and never ends."""
+    connection.recv(65536)
+    _send_all(connection, b"HTTP/1.1 200 OK\r\n\r\n" + name.encode())
+    threading.Event().wait()
+
+
 def crowd(listener: socket.socket) -> None:
     """Echoes for thousands of connections: one loop, no thread each."""
     selector = selectors.DefaultSelector()
@@ -208,7 +215,7 @@ def crowd(listener: socket.socket) -> None:
 _spoken = itertools.count(1)
 
 BEHAVIOURS: dict[str, Callable[[socket.socket, str], None]] = {
-    f.__name__: f for f in (echo, hello, named, counted, once, hold, swallow, reset, flood, http)
+    f.__name__: f for f in (echo, hello, named, counted, once, hold, swallow, reset, flood, http, unending)
 }
 
 

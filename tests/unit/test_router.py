@@ -125,6 +125,14 @@ def test_who_cannot_serve_and_why(router: Router, exclude: Any, reason: str) -> 
         assert decision.candidates == (second,)
 
 
+def test_a_backup_that_is_not_needed(router: Router) -> None:
+    upstream = make_upstream("", "backup: true", "")
+    exclude_maint(upstream, upstream.backends[2])
+    decision = router.route(upstream, REQUEST)
+    assert names(decision.candidates) == ["b1"]
+    assert sorted(decision.excluded) == [("b2", "a backup, and others can serve"), ("b3", "in maintenance")]
+
+
 def test_one_at_its_limit(router: Router) -> None:
     upstream = make_upstream("max_connections: 1", "")
     assert router.route(upstream, REQUEST).backend is upstream.backends[0]

@@ -16,6 +16,8 @@ from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import Slot
 from gproxy.net.connection import Endpoint
 from gproxy.net.dial import dial
+from gproxy.net.relay import Relay
+from tests.support.clock import FakeClock
 from tests.support.embedded import Embedded, backend
 from tests.support.loopback import TIMEOUT, End, Peer, PlayedBackend, descriptors
 from tests.support.poll import eventually
@@ -205,6 +207,71 @@ def test_our_own_shortage_ends_the_session_and_pauses_the_listener(played: Playe
         assert proxy.service.server._resume_timer is not None
 
 
+def no_address(endpoint: Endpoint, timeout: float) -> Socket:
+    """A dial for which no source port is left towards port 1 and 2."""
+    if endpoint.sockaddr[1] in (1, 2):
+        raise DialError(DialFailure.NO_ADDRESS, "no source port is left")
+    return dial(endpoint, timeout)
+
+
+def test_no_source_port_towards_a_backend_goes_on_to_the_next(played: PlayedBackend) -> None:
+    with Embedded(GONE, backend(played), dial=no_address) as proxy:
+        exchange(proxy.connect(), played.accept())
+        assert proxy.service.upstream.backends[0].stats.retries == 1
+
+
+def test_no_source_port_towards_anybody_is_our_shortage_but_no_reason_to_pause() -> None:
+    with Embedded(GONE, backend("127.0.0.1:2"), dial=no_address) as proxy:
+        assert proxy.connect().rest() == (b"", End.RESET)
+        (record,) = proxy.ended()
+        assert (record.code, record.retries) == ("RC", 1)
+        assert proxy.service.server is not None
+        assert proxy.service.server._resume_timer is None
+
+
+def test_who_cannot_be_served_and_has_spoken_still_sees_a_fin() -> None:
+    with Embedded(GONE, upstream="all_down: close") as proxy:
+        client = proxy.connect()
+        client.send(b"ask")
+        assert client.rest() == (b"", End.FIN)
+
+
+def test_a_failed_dial_counts_as_connecting_not_as_waiting(played: PlayedBackend) -> None:
+    clock = FakeClock()
+
+    def slow(endpoint: Endpoint, timeout: float) -> Socket:
+        clock.advance(5.0)
+        return dial(endpoint, timeout)
+
+    with Embedded(GONE, backend(played), dial=slow, clock=clock) as proxy:
+        client = proxy.connect()
+        played.accept().close()
+        client.close()
+        (record,) = proxy.ended()
+        assert (record.tw, record.tc, record.retries) == (0.0, 10.0, 1)
+
+
+@pytest.mark.parametrize("defective", ["gproxy.tcp.Relay", "gproxy.tcp.Relay.start"])
+def test_a_defect_at_the_relay_s_start_gives_the_slot_back(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch, defective: str
+) -> None:
+    start = Relay.start
+
+    def broken(*parts: Any) -> Any:
+        if defective.endswith("start"):
+            start(*parts)  # its watchers must not outlive the session
+        raise ZeroDivisionError("a defect")
+
+    with Embedded(backend(played, "max_connections: 1")) as proxy:
+        with monkeypatch.context() as patch:
+            patch.setattr(defective, broken)
+            assert proxy.connect().rest() == (b"", End.RESET)
+        assert proxy.codes() == ["IC"]
+        played.accept().rest()
+        assert proxy.service.upstream.active == 0
+        exchange(proxy.connect(), played.accept())
+
+
 def test_a_defect_ends_its_session_only_and_is_seen(played: PlayedBackend, caplog: pytest.LogCaptureFixture) -> None:
     def broken(_endpoint: Endpoint, _timeout: float) -> Socket:
         raise ZeroDivisionError("a defect")
@@ -259,6 +326,28 @@ def test_a_client_that_resets_while_it_waits_takes_no_slot(played: PlayedBackend
         exchange(last, played.accept())
         assert sorted(proxy.codes(2)) == ["--", "CQ"]
         assert proxy.service.upstream.active == 1
+
+
+def test_a_client_that_resets_and_is_not_served_in_time_has_left(played: PlayedBackend) -> None:
+    with Embedded(backend(played, "max_connections: 1"), upstream="queue_timeout: 10ms") as proxy:
+        first = proxy.connect()
+        server = played.accept()
+        proxy.connect().reset()  # before its session begins, so surely within its time
+        assert proxy.codes() == ["CQ"]
+        exchange(first, server)
+
+
+def test_a_session_killed_in_the_queue_after_a_failed_dial(played: PlayedBackend) -> None:
+    with Embedded(GONE, backend(played, "max_connections: 1"), upstream=NEVER_EJECTED) as proxy:
+        proxy.connect()
+        played.accept()
+        second = proxy.connect()
+        eventually(lambda: len(proxy.service.upstream.queue) == 1)
+        (waiting,) = [session for session in proxy.sessions if session.waiting]
+        waiting.end(Ended.KILLED)
+        assert second.rest() == (b"", End.RESET)
+        (record,) = proxy.ended()
+        assert (record.code, record.retries) == ("KQ", 1)
 
 
 def test_a_session_killed_in_the_queue(played: PlayedBackend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_stopped_it_sweeps_no_more() -> None:
     for _ in range(5):
         gevent.sleep(0)
     assert len(swept.looks) == looks
+
+
+def test_one_whose_sweep_fails_keeps_nobody_else_from_being_swept(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Swept):
+        def sweep(self, now: float) -> None:
+            super().sweep(now)
+            raise ZeroDivisionError("a defect")
+
+    few, many = [Broken(), Swept()], [Broken(), Swept()]
+    TimeoutManager(lambda: many, few, 1.0, clock=FakeClock(5.0)).sweep()
+    assert few[1].looks == many[1].looks == [5.0]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, True]
 
 
 def test_it_may_be_stopped_before_it_has_started() -> None:
@@ -212,6 +225,54 @@ def test_a_slow_reader_is_no_stalled_one(bench: Bench) -> None:
         bench.sweep()
         assert bench.open
     sending.kill()
+
+
+UPLOAD = random.Random(2).randbytes(384 << 10)
+
+
+def upload_and_reset(bench: Bench) -> None:
+    """All of it is in gproxy's socket or the backend's, which takes little, when the client resets."""
+    bench.server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    bench.client.send(UPLOAD)
+    bench.client.wait_acknowledged()
+    eventually(lambda: bench.relay.up.received == len(UPLOAD) and not bench.relay.up.held)
+    bench.client.reset()
+    eventually(lambda: bench.relay.aborting)
+    left = [0]
+
+    def stuck() -> bool:
+        left.append(bench.relay.unconfirmed(bench.relay.up))
+        return left[-10:] == [left[-1]] * 10
+
+    eventually(stuck)
+    assert left[-1]
+    bench.sweep()
+
+
+def test_bytes_before_a_reset_reach_a_slow_reader_however_long_the_client_heard_nothing(bench: Bench) -> None:
+    bench.after(30)  # nothing comes down, for longer than stall_timeout
+    upload_and_reset(bench)
+    read = b""
+    for _ in range(3):
+        bench.after(19)
+        left = bench.relay.unconfirmed(bench.relay.up)
+        while bench.relay.unconfirmed(bench.relay.up) == left:
+            read += bench.server.receive(16 << 10)
+        bench.sweep()
+        assert bench.open
+    rest, end = bench.server.rest()
+    assert read + rest == UPLOAD
+    assert end is End.RESET
+    assert bench.proxy.codes() == ["CD"]
+
+
+def test_a_backend_that_takes_nothing_after_a_reset_is_ended_under_the_reset_s_code(bench: Bench) -> None:
+    upload_and_reset(bench)
+    bench.after(19)
+    assert bench.open
+    bench.after(1)
+    assert bench.proxy.codes() == ["CD"]
+    assert bench.server.rest()[1] is End.RESET
 
 
 def test_a_client_that_has_finished_waits_so_long_for_the_rest(bench: Bench) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import gevent
 import pytest
 
+from gproxy.core.balance import RouteRequest
 from gproxy.core.health import Administrative
 from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import Slot
 from gproxy.net.connection import Endpoint
 from gproxy.net.dial import dial
+from gproxy.router import Router
 from gproxy.upstream import Backend, Exclusion, Upstream
 from tests.support.clock import FakeClock
-from tests.support.loopback import PlayedBackend, pair
+from tests.support.loopback import TIMEOUT, PlayedBackend, pair
 from tests.support.poll import eventually
 from tests.support.upstreams import make_upstream
 
@@ -149,8 +151,9 @@ def test_a_success_in_between_starts_the_count_again(clock: FakeClock) -> None:
     dialled.close()
 
 
-def test_our_own_shortage_ejects_nobody(clock: FakeClock) -> None:
-    upstream = make_upstream("", "", keys=EJECT, clock=clock, dial=Dialled(DialFailure.RESOURCES))
+@pytest.mark.parametrize("failure", [DialFailure.RESOURCES, DialFailure.NO_ADDRESS])
+def test_our_own_shortage_ejects_nobody(clock: FakeClock, failure: DialFailure) -> None:
+    upstream = make_upstream("", "", keys=EJECT, clock=clock, dial=Dialled(failure))
     fail(upstream.backends[0], 10)
     assert able(upstream) == ["b1", "b2"]
     assert upstream.backends[0].stats.connect_failures == 10
@@ -297,6 +300,32 @@ def test_an_ejection_that_ends_serves_who_waits(clock: FakeClock) -> None:
     clock.advance(10)
     upstream.sweep(clock())
     assert waiter.get() is upstream.backends[0]
+
+
+def test_who_waits_for_the_end_of_an_ejection_comes_before_a_newcomer(clock: FakeClock) -> None:
+    upstream = make_upstream("max_connections: 1", "", keys=EJECT, clock=clock)
+    fail(upstream.backends[0])
+    upstream.backends[1].set_administrative(Administrative.MAINT)
+    waiter = waiting(upstream)
+    clock.advance(10)  # and no sweep has looked yet
+    newcomer = Router().route(upstream, RouteRequest("192.0.2.1", "web"))
+    assert (newcomer.backend, newcomer.queued) == (None, True)
+    assert len(upstream.queue) == 0
+    assert waiter.get() is upstream.backends[0]
+
+
+def test_a_sweep_serves_who_waits(clock: FakeClock) -> None:
+    """Whatever set something free, and whoever forgot to say so."""
+    upstream = make_upstream("", clock=clock)
+    backend = upstream.backends[0]
+    free: list[Backend] = []
+    upstream.standing(clock())
+    waiter = gevent.spawn(upstream.queue.wait, lambda: free[0] if free else None, lambda _backend: None, TIMEOUT)
+    eventually(lambda: len(upstream.queue) == 1)
+    free.append(backend)
+    upstream.sweep(clock())
+    assert len(upstream.queue) == 0
+    assert waiter.get() is backend
 
 
 # --- going down ------------------------------------------------------------------------

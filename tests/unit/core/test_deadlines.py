@@ -49,6 +49,12 @@ def test_table(up: FlowLook, down: FlowLook, code: Ended | None) -> None:
     assert overdue(TIMEOUTS, up, down) == code
 
 
+@pytest.mark.parametrize(("quiet", "code"), [(30, None), (39.9, None), (40, Ended.CLIENT_TIMEOUT)])
+def test_what_is_held_after_a_fin_has_the_stall_timeout(quiet: float, code: Ended | None) -> None:
+    patient = TIMEOUTS.override((("stall_timeout", 40.0),))
+    assert overdue(patient, flow(1000, ended=True), flow(quiet, held=True)) == code
+
+
 @pytest.mark.parametrize("name", ["connection_idle_timeout", "stall_timeout", "half_close_timeout"])
 def test_each_timeout_counts(name: str) -> None:
     short = TIMEOUTS.override(((name, 1.0),))

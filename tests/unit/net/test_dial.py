@@ -88,6 +88,11 @@ def test_refused() -> None:
     assert caught.value.retryable
 
 
+def test_an_address_that_connect_cannot_read() -> None:
+    endpoint = Endpoint(socket.AF_INET6, ("fe80::1%nosuch", 80, 0, 0))
+    assert failure(lambda: dial(endpoint, TIMEOUT)) is DialFailure.UNREACHABLE
+
+
 def test_a_full_backlog_is_a_timeout() -> None:
     with PlayedBackend(backlog=0) as backend:
         clients = full_backlog(backend.endpoint)
@@ -221,6 +226,18 @@ def test_the_last_error_when_none_answers() -> None:
 
 def test_no_endpoint_at_all() -> None:
     assert failure(lambda: dial_any((), TIMEOUT)) is DialFailure.UNRESOLVED
+
+
+def test_no_source_port_towards_one_endpoint_goes_on_to_the_next() -> None:
+    first, last = nobody(), nobody()
+    dialled = []
+
+    def no_address(endpoint: Endpoint, _timeout: float) -> Socket:
+        dialled.append(endpoint)
+        raise DialError(DialFailure.NO_ADDRESS, "no source port is left")
+
+    assert failure(lambda: dial_any((first, last), TIMEOUT, no_address)) is DialFailure.NO_ADDRESS
+    assert dialled == [first, last]
 
 
 def test_our_own_shortage_is_not_tried_out_on_every_endpoint() -> None:

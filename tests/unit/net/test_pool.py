@@ -1,4 +1,4 @@
-"""ConnectionPool: DESIGN section 5 row by row, with real connections and a clock that the test moves."""
+"""ConnectionPool: each of its rules, with real connections and a clock that the test moves."""
 
 from __future__ import annotations
 
