@@ -62,13 +62,7 @@ class Backend:
         self.endpoints: tuple[Endpoint, ...] = literal(settings.address)
         self._turn = 0
         self.pool = ConnectionPool(
-            upstream.settings.pool,
-            self.dial,
-            max_connections=settings.max_connections,
-            on_event=lambda event: upstream.metrics.count(_POOL_SLOTS[event]),
-            on_free=upstream.queue.serve,
-            wanted=lambda: self.exclusion(upstream.clock()) is None,
-            clock=upstream.clock,
+            upstream.settings.pool, self, max_connections=settings.max_connections, clock=upstream.clock
         )
 
     @property
@@ -104,6 +98,19 @@ class Backend:
         self.upstream.metrics.connect_time.record(clock() - began)
         self.ejection.succeeded()
         return sock
+
+    # What its pool asks and tells: see PoolOwner.
+
+    def wants_idle(self) -> bool:
+        return self.exclusion(self.upstream.clock()) is None
+
+    def slot_freed(self) -> None:
+        self.upstream.queue.serve()
+
+    def pool_event(self, event: PoolEvent) -> None:
+        self.upstream.metrics.count(_POOL_SLOTS[event])
+
+    # What its operator and the sweep do.
 
     def set_administrative(self, state: Administrative) -> None:
         """Ready, drain or maint; anything but ready takes no new session from now on."""

@@ -88,7 +88,7 @@ class Worker:
     def start(self) -> None:
         """Listen, look names up, check every backend once, then serve. BindError if an address can't be had.
 
-        Clients that come earlier wait in the kernel's backlog, at most for one check.
+        Clients that come earlier wait in the kernel's backlog: for the look-ups and one round of checks.
         """
         try:
             self._bind()

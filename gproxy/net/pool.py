@@ -18,7 +18,7 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent import get_hub
@@ -81,31 +81,37 @@ class PooledConnection:
         return f"<PooledConnection {self.sock.fileno()}, {self.uses} uses>"
 
 
-class ConnectionPool:
-    """The pool of one backend.
+class PoolOwner(Protocol):
+    """The backend, as its pool sees it."""
 
-    `dial` connects (DialError where it can't), `on_event` hears of what is to be counted,
-    `on_free` of a slot that came free, `wanted` tells whether idle connections are of use now.
-    """
+    def dial(self) -> Socket:
+        """A fresh connection; DialError where there can be none."""
+
+    def wants_idle(self) -> bool:
+        """Whether idle connections are of use now."""
+
+    def slot_freed(self) -> None:
+        """Somebody who waits may be served."""
+
+    def pool_event(self, event: PoolEvent) -> None:
+        """Something to count has happened."""
+
+
+class ConnectionPool:
+    """The pool of one backend, its `owner`."""
 
     def __init__(
         self,
         settings: PoolSettings,
-        dial: Callable[[], Socket],
+        owner: PoolOwner,
         *,
         max_connections: int | None = None,
-        on_event: Callable[[PoolEvent], None] = lambda _event: None,
-        on_free: Callable[[], None] = lambda: None,
-        wanted: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.settings = settings
         self.max_connections = max_connections
         self.borrowed = 0
-        self._dial = dial
-        self._on_event = on_event
-        self._on_free = on_free
-        self._wanted = wanted
+        self._owner = owner
         self._clock = clock
         self._idle: LifoQueue = LifoQueue()
         self._closed = False
@@ -133,7 +139,7 @@ class ConnectionPool:
         """
         connection = self._take() if self._idle.qsize() else None
         if connection is None:
-            connection = PooledConnection((dial or self._dial)(), self._clock())
+            connection = PooledConnection((dial or self._owner.dial)(), self._clock())
         connection.uses += 1
         if self.settings.preconnect:
             self._refill()
@@ -144,7 +150,7 @@ class ConnectionPool:
         self.borrowed -= 1
         if connection is not None and reusable:
             self._keep(connection)
-        self._on_free()
+        self._owner.slot_freed()
 
     def sweep(self, now: float) -> None:
         """Close what has been idle too long, is too old or is closed behind its greeting; dial ahead."""
@@ -155,7 +161,7 @@ class ConnectionPool:
             self._refill()
 
     def empty(self) -> None:
-        """Close every idle connection. While the backend is not `wanted`, none comes back either."""
+        """Close every idle connection. While the backend wants none, none comes back either."""
         for connection in list(self._idle.queue):
             self._drop(connection)
 
@@ -178,7 +184,7 @@ class ConnectionPool:
             else:
                 event = PoolEvent.STALE if is_closed(connection.sock) else PoolEvent.DIRTY
                 connection.close()
-                self._on_event(event)
+                self._owner.pool_event(event)
         return None
 
     def _objection(self, connection: PooledConnection, now: float) -> str | None:
@@ -188,19 +194,19 @@ class ConnectionPool:
     def _keep(self, connection: PooledConnection) -> None:
         now = self._clock()
         connection.idle_since = now
-        if self._closed or not self._wanted() or self._objection(connection, now):
+        if self._closed or not self._owner.wants_idle() or self._objection(connection, now):
             connection.close()
             return
         if self._idle.qsize() >= self.settings.size:
             self._drop(self._idle.queue[0])
-            self._on_event(PoolEvent.OVERFLOW)
+            self._owner.pool_event(PoolEvent.OVERFLOW)
         self._idle.put_nowait(connection)
         connection.watch(get_hub().loop, self._spoke)
 
     def _drop(self, connection: PooledConnection) -> None:
         self._idle.queue.remove(connection)
         connection.close()
-        self._on_free()
+        self._owner.slot_freed()
 
     def _spoke(self, connection: PooledConnection) -> None:
         """An idle connection became readable."""
@@ -210,7 +216,7 @@ class ConnectionPool:
             connection.unwatch()  # the greeting stays readable; the sweep looks for an end behind it
             return
         self._drop(connection)
-        self._on_event(PoolEvent.STALE if closed else PoolEvent.DIRTY)
+        self._owner.pool_event(PoolEvent.STALE if closed else PoolEvent.DIRTY)
 
     # Dialling ahead.
 
@@ -221,7 +227,7 @@ class ConnectionPool:
     def _lacks(self) -> bool:
         used = self.borrowed + self.idle
         has_room = self.max_connections is None or used < self.max_connections
-        return not self._closed and self.idle < self.settings.preconnect and has_room and self._wanted()
+        return not self._closed and self.idle < self.settings.preconnect and has_room and self._owner.wants_idle()
 
     def _fill(self) -> None:
         """Dial until there are enough, each in a reserved slot; after a failure wait, longer each time."""
@@ -238,7 +244,7 @@ class ConnectionPool:
     def _dial_ahead(self) -> PooledConnection:
         self.reserve()
         try:
-            return PooledConnection(self._dial(), self._clock())
+            return PooledConnection(self._owner.dial(), self._clock())
         finally:
             self.release(None)
 

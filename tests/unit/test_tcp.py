@@ -564,13 +564,19 @@ def test_bytes_that_the_backend_has_not_taken(played: PlayedBackend) -> None:
         assert pool_of(proxy).idle == 0
 
 
+def awaiting_silence(proxy: Embedded, played: PlayedBackend) -> tuple[Peer, Peer]:
+    """A session that has had its answer and its client's FIN; whether it is quiescent is still open."""
+    client = proxy.connect()
+    server = played.accept()
+    exchange(client, server)
+    client.finish()
+    eventually(lambda: proxy.sessions[0]._quiet_timer)
+    return client, server
+
+
 def test_the_silence_begins_anew_after_each_word(played: PlayedBackend) -> None:
     with Embedded(backend(played), upstream="pool: {reuse: quiescent, quiescent_for: 1h}") as proxy:
-        client = proxy.connect()
-        server = played.accept()
-        exchange(client, server)
-        client.finish()
-        eventually(lambda: proxy.sessions[0]._quiet_timer)
+        client, server = awaiting_silence(proxy, played)
         (session,) = proxy.sessions
         relay = session._relay
         assert relay is not None
@@ -588,11 +594,7 @@ def test_the_silence_begins_anew_after_each_word(played: PlayedBackend) -> None:
 
 def test_a_word_that_the_hub_has_not_seen_when_the_silence_ends(played: PlayedBackend) -> None:
     with Embedded(backend(played), upstream="pool: {reuse: quiescent, quiescent_for: 1h}") as proxy:
-        client = proxy.connect()
-        server = played.accept()
-        exchange(client, server)
-        client.finish()
-        eventually(lambda: proxy.sessions[0]._quiet_timer)
+        client, server = awaiting_silence(proxy, played)
         (session,) = proxy.sessions
         relay = session._relay
         assert relay is not None
@@ -608,11 +610,7 @@ def test_a_word_that_the_hub_has_not_seen_when_the_silence_ends(played: PlayedBa
 
 def test_a_backend_s_fin_within_the_silence(played: PlayedBackend) -> None:
     with Embedded(backend(played), upstream="pool: {reuse: quiescent, quiescent_for: 1h}") as proxy:
-        client = proxy.connect()
-        server = played.accept()
-        exchange(client, server)
-        client.finish()
-        eventually(lambda: proxy.sessions[0]._quiet_timer)
+        client, server = awaiting_silence(proxy, played)
         server.close()
         assert proxy.codes() == ["--"]
         assert client.rest() == (b"", End.FIN)
@@ -662,11 +660,7 @@ def test_bytes_after_the_return_reach_nobody(played: PlayedBackend) -> None:
 
 def test_a_session_that_is_killed_within_the_silence(played: PlayedBackend) -> None:
     with Embedded(backend(played), upstream="pool: {reuse: quiescent, quiescent_for: 1h}") as proxy:
-        client = proxy.connect()
-        server = played.accept()
-        exchange(client, server)
-        client.finish()
-        eventually(lambda: proxy.sessions[0]._quiet_timer)
+        client, server = awaiting_silence(proxy, played)
         proxy.sessions[0].end(Ended.KILLED)
         assert client.rest() == server.rest() == (b"", End.RESET)
         assert proxy.codes() == ["KD"]

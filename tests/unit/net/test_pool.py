@@ -43,24 +43,25 @@ class Bench:
 
     def __init__(self, **settings: Any):
         self.clock = FakeClock()
-        self.dialler = Dialler()
+        self.dialler = self.dial = Dialler()
         self.events: list[PoolEvent] = []
         self.freed = 0
         self.wanted = True
+        self.pool_event = self.events.append
         limit = settings.pop("max_connections", None)
         self.pool = ConnectionPool(
             PoolSettings(**{"reuse": Reuse.QUIESCENT, **settings}),
-            self.dialler,
+            self,
             max_connections=limit,
-            on_event=self.events.append,
-            on_free=self._free,
-            wanted=lambda: self.wanted,
             clock=self.clock,
         )
         self._lent: list[PooledConnection] = []
 
-    def _free(self) -> None:
+    def slot_freed(self) -> None:
         self.freed += 1
+
+    def wants_idle(self) -> bool:
+        return self.wanted
 
     def borrow(self) -> PooledConnection:
         self.pool.reserve()
