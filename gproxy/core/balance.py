@@ -25,10 +25,9 @@ from __future__ import annotations
 from bisect import bisect, bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from gproxy.core.settings import BalanceSettings
 from gproxy.errors import GproxyError
@@ -65,12 +64,13 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
-    """Who asks to be routed."""
+class RouteRequest(NamedTuple):
+    """Who asks to be routed. A named tuple, because one is made for every request."""
 
     client: str  # the ip address as text; empty for a client of a unix socket
     listener: str
+    key: str = ""  # http: what balance.hash names, taken from the request; empty where the request lacks it
+    sticky: str = ""  # http: the name of the backend that the client's cookie asks for
 
 
 class Policy(Protocol):

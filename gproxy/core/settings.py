@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from gproxy.core.address import Address
@@ -32,10 +33,19 @@ class Reuse(Enum):
 
 
 class AllDown(Enum):
-    """What a tcp client sees when no backend can serve it."""
+    """What a client sees when no backend can serve it."""
 
     RESET = "reset"
     CLOSE = "close"
+    HTTP_503 = "503"
+
+
+class Forwarded(Enum):
+    """Which fields tell a backend of an http client."""
+
+    X_FORWARDED = "x-forwarded"
+    FORWARDED = "forwarded"
+    OFF = "off"
 
 
 class DownAction(Enum):
@@ -94,11 +104,13 @@ class HealthCheckSettings:
     host: str | None = key(None, "http: the Host header; the backend's address by default")
     expect_status: tuple[tuple[int, int], ...] = key(((200, 399),), "http: statuses that are healthy, such as 200-399")
     expect_body: str | None = key(None, "http: text that the first 64 KiB of the body must contain")
+    use_pool: bool = key(False, "http: ask over an idle pooled connection where there is one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassiveHealthSettings:
     connect_failures: int = key(3, "failed dials in a row that eject a backend; 0 turns ejection off")
+    server_errors: int = key(0, "http: 5xx responses in a row that eject a backend; 0 turns this off")
     eject_for: float = key(10.0, "the first ejection; each one after it is longer by as much")
     max_eject_for: float = key(300.0, "the longest ejection")
     max_ejected_percent: int = key(50, "share of an upstream's backends that may be ejected at once")
@@ -122,12 +134,40 @@ class BalanceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StickySettings:
+    """A client stays with the backend that a cookie of gproxy's names."""
+
+    cookie: str = key("gproxy", "the cookie's name")
+    max_age: float | None = key(None, "how long browsers keep it; for their session by default")
+    secure: bool = key(False, "whether browsers send it over https only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderRules:
+    """What is done to the fields of a message before it is forwarded: first remove, then set."""
+
+    set: tuple[tuple[str, str], ...] = key((), "fields to set, in the place of any of that name")
+    remove: tuple[str, ...] = key((), "fields to remove")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """Requests that match both go to another upstream."""
+
+    upstream: str
+    host: str = key("", "a host name, or *.suffix for every name below one; any by default")
+    path: str = key("", "a path prefix of whole segments, such as /v1/; any by default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     name: str
     backends: tuple[BackendSettings, ...]
     balance: BalanceSettings = key(BalanceSettings(), "how a backend is chosen")
     retries: int = key(2, "further backends tried when a dial fails")
-    all_down: AllDown = key(AllDown.RESET, "tcp: reset or close when no backend can serve")
+    all_down: AllDown = key(AllDown.RESET, "when no backend can serve: reset or close for tcp, 503 for http")
+    retry_after: float = key(5.0, "http: what a 503 tells clients to wait")
+    sticky: StickySettings | None = key(None, "http: keep a client on one backend by a cookie")
     down_action: DownAction = key(DownAction.KEEP, "sessions of a backend that goes down: keep or close_sessions")
     resolve_interval: float = key(30.0, "between two look-ups of the backends' host names")
     pool: PoolSettings = key(PoolSettings(), "idle backend connections")
@@ -144,7 +184,22 @@ class ListenerSettings:
     mode: Mode = key(Mode.TCP, "tcp or http")
     max_connections: int = key(10000, "sessions at once; more wait in the kernel's backlog")
     backlog: int = key(1024, "connections that the kernel holds until they are accepted")
+    forwarded: Forwarded = key(Forwarded.X_FORWARDED, "http: x-forwarded, forwarded or off")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = key((), "http: whose forwarding fields are believed")
+    routes: tuple[RouteSettings, ...] = key((), "http: requests for other upstreams, the first match wins")
+    request_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from requests")
+    response_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from responses")
+    max_request_line: int = key(8192, "http: bytes of a request line")
+    max_head: int = key(65536, "http: bytes of a head")
+    max_fields: int = key(128, "http: field lines of a head")
+    max_body: int | None = key(None, "http: bytes of a request body; no limit by default")
+    error_files: tuple[tuple[int, str], ...] = key((), "http: bodies in the place of gproxy's own, by status")
     overrides: tuple[tuple[str, float], ...] = ()  # the timeouts that the listener names for itself
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every upstream that it may use, its own first."""
+        return tuple(dict.fromkeys((self.upstream, *(route.upstream for route in self.routes))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
