@@ -11,14 +11,14 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_
 setup(
     name="gproxy",
     version=VERSION,
-    description="A TCP load balancer in Python on gevent",
+    description="A TCP and HTTP/1.1 load balancer in Python on gevent",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
     package_data={"gproxy": ["py.typed"]},
-    install_requires=["gevent>=24.2", "PyYAML>=6.0", "statsd>=4.0,<5"],
+    install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "statsd>=4.0,<5"],
     extras_require={
         "test": [
             "hypothesis>=6.100",

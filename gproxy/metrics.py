@@ -4,8 +4,8 @@ Every number is a 64-bit slot of one anonymous shared mapping, written as
 `view[slot] += n` without locks: gevent's greenlets don't preempt one another, and a
 later version can give each worker process a row of its own in the same mapping.
 
-    process-wide | per code | per listener | per backend | histograms
-    Slot.*       | closed   | _Cell.*     | SLOTS each
+    process-wide | per code | per http listener | per backend    | histograms
+    Slot.*       | closed   | ListenerStats.*   | BackendStats.* | SLOTS each
 
 A `Snapshot` copies the slots under their StatsD names, and `changes`
 turns two of them into what StatsD is told. Which kind a name has is decided in
@@ -58,23 +58,66 @@ COUNTERS: Final = (
 )
 
 
+class _Row:
+    """Slots of `view` from `base` on that belong together."""
+
+    __slots__ = ("base", "view")
+
+    def __init__(self, view: memoryview[int], base: int):
+        self.view = view
+        self.base = base
+
+
 class _Cell:
-    """One slot of a backend as an attribute, so that `stats.connects += 1` counts (0.2 us)."""
+    """One slot of a row as an attribute, so that `stats.connects += 1` counts (0.2 us)."""
 
     def __init__(self, offset: int):
         self.offset = offset
 
-    def __get__(self, stats: BackendStats, owner: Any) -> int:
+    def __get__(self, stats: _Row, owner: Any) -> int:
         return stats.view[stats.base + self.offset]
 
-    def __set__(self, stats: BackendStats, value: int) -> None:
+    def __set__(self, stats: _Row, value: int) -> None:
         stats.view[stats.base + self.offset] = value
 
 
-class BackendStats:
+class ListenerStats(_Row):
+    """The numbers of one http listener, as attributes.
+
+    Hot code spares the descriptors: `view[base + ListenerStats.REQUESTS] += 1`, and
+    `view[base + status // 100] += 1` for a response of status 100 to 599.
+    """
+
+    __slots__ = ("listener",)
+
+    REQUESTS: Final = 0
+    CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")  # of responses, in slots 1 to 5: the status's first digit
+    SLOTS: Final = 6
+
+    requests = _Cell(REQUESTS)
+    responses_1xx = _Cell(1)  # as the final answer: an upgrade's 101
+    responses_2xx = _Cell(2)
+    responses_3xx = _Cell(3)
+    responses_4xx = _Cell(4)
+    responses_5xx = _Cell(5)
+
+    def __init__(self, view: memoryview[int], base: int, listener: str):
+        super().__init__(view, base)
+        self.listener = listener
+
+    def __repr__(self) -> str:
+        values = " ".join(f"{name}={count}" for name, count in self.responses())
+        return f"<ListenerStats {self.listener} requests={self.requests} {values}>"
+
+    def responses(self) -> Iterator[tuple[str, int]]:
+        """Each class of responses, such as `2xx`, and how many there were."""
+        return zip(self.CLASSES, self.view[self.base + 1 : self.base + self.SLOTS], strict=True)
+
+
+class BackendStats(_Row):
     """The numbers of one backend: read, set and add to them as plain int attributes."""
 
-    __slots__ = ("backend", "base", "upstream", "view")
+    __slots__ = ("backend", "upstream")
 
     COUNTERS: Final = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
     GAUGES: Final = ("pool_idle", "queue", "ejected")
@@ -93,8 +136,7 @@ class BackendStats:
     healthy = _Cell(10)  # gauge: 1 while up; 0 until somebody says so
 
     def __init__(self, view: memoryview[int], base: int, upstream: str, backend: str):
-        self.view = view
-        self.base = base
+        super().__init__(view, base)
         self.upstream = upstream
         self.backend = backend
 
@@ -123,20 +165,30 @@ class Sample(NamedTuple):
 class MetricsCollector:
     """The counters of a process. Unknown names raise KeyError; nothing here blocks."""
 
-    def __init__(self, backends: Sequence[tuple[str, str]]):
+    def __init__(self, backends: Sequence[tuple[str, str]], http_listeners: Sequence[str] = ()):
         """`backends` are pairs of upstream and backend name."""
         closed = Slot.COUNT
-        first_backend = closed + len(Ended)
+        first_listener = closed + len(Ended)
+        first_backend = first_listener + len(http_listeners) * ListenerStats.SLOTS
         histograms = first_backend + len(backends) * BackendStats.SLOTS
-        self.view = _allocate(histograms + 2 * SLOTS)
+        self.view = _allocate(histograms + 3 * SLOTS)
         self._closed = {code.value: closed + i for i, code in enumerate(Ended)}
+        self._listeners = {
+            name: ListenerStats(self.view, first_listener + i * ListenerStats.SLOTS, name)
+            for i, name in enumerate(http_listeners)
+        }
         self._backends = {
             pair: BackendStats(self.view, first_backend + i * BackendStats.SLOTS, *pair)
             for i, pair in enumerate(backends)
         }
         self._named = list(zip(_unique(backends), self._backends.values(), strict=True))
+        listener_names = _unique([(name,) for name in http_listeners])
+        self._named_listeners = [
+            (name, stats) for (name,), stats in zip(listener_names, self._listeners.values(), strict=True)
+        ]
         self.connect_time = Histogram(self.view, histograms)
         self.session_time = Histogram(self.view, histograms + SLOTS)
+        self.response_time = Histogram(self.view, histograms + 2 * SLOTS)
 
     def __repr__(self) -> str:
         accepted, active = self.view[Slot.CONNECTIONS_ACCEPTED], self.view[Slot.ACTIVE]
@@ -152,6 +204,10 @@ class MetricsCollector:
 
     def backend(self, upstream: str, name: str) -> BackendStats:
         return self._backends[upstream, name]
+
+    def listener(self, name: str) -> ListenerStats:
+        """Of an http listener; tcp ones have none."""
+        return self._listeners[name]
 
     def hub_lag(self, seconds: float) -> None:
         """Say how late the event loop was; the worst until the next snapshot is kept."""
@@ -181,12 +237,17 @@ class MetricsCollector:
         for code, slot in self._closed.items():
             if self.view[slot]:  # most codes are never seen: no name, no Graphite file for those
                 yield f"sessions_closed.{code_name(code)}", self.view[slot]
+        for listener, numbers in self._named_listeners:
+            yield f"requests.{listener}", numbers.requests
+            for status_class, count in numbers.responses():
+                yield f"responses.{listener}.{status_class}", count
         for (upstream, backend), stats in self._named:
             for name in BackendStats.COUNTERS:
                 yield f"upstream.{upstream}.backend.{backend}.{name}", getattr(stats, name)
 
     def _histograms(self) -> dict[str, list[int]]:
-        return {"connect_time": self.connect_time.counts(), "session_time": self.session_time.counts()}
+        named = ("connect_time", "response_time", "session_time")
+        return {name: getattr(self, name).counts() for name in named}
 
 
 def changes(before: Snapshot | None, after: Snapshot) -> list[Sample]:
@@ -220,23 +281,24 @@ def code_name(code: str) -> str:
     return "normal" if code == Ended.NORMAL else sanitise(code)
 
 
-def _unique(backends: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Sanitised pairs; `b.1` after `b_1` becomes `b_1_2`, or one would overwrite the other's gauges."""
-    taken: set[tuple[str, str]] = set()
+def _unique(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Sanitised paths; `b.1` after `b_1` becomes `b_1_2`, or one would overwrite the other's gauges."""
+    taken: set[tuple[str, ...]] = set()
     result = []
-    for upstream, backend in backends:
-        pair = _free(sanitise(upstream), sanitise(backend), taken)
-        taken.add(pair)
-        result.append(pair)
+    for path in paths:
+        free = _free(tuple(sanitise(node) for node in path), taken)
+        taken.add(free)
+        result.append(free)
     return result
 
 
-def _free(upstream: str, backend: str, taken: set[tuple[str, str]]) -> tuple[str, str]:
-    name, n = backend, 1
-    while (upstream, name) in taken:
+def _free(path: tuple[str, ...], taken: set[tuple[str, ...]]) -> tuple[str, ...]:
+    *above, name = path
+    free, n = path, 1
+    while free in taken:
         n += 1
-        name = f"{backend}_{n}"
-    return upstream, name
+        free = (*above, f"{name}_{n}")
+    return free
 
 
 def _allocate(slots: int) -> memoryview[int]:

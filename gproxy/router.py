@@ -63,6 +63,10 @@ class Router:
         return decision
 
     def _choose(self, upstream: Upstream, candidates: tuple[Backend, ...], request: RouteRequest) -> Backend:
+        if request.sticky:
+            for backend in candidates:
+                if backend.name == request.sticky:
+                    return backend
         try:
             return upstream.policy.choose(candidates, request)
         except PolicyError as error:

@@ -14,7 +14,11 @@ from typing import Any, Protocol
 
 import gevent
 
+from gproxy.core.deadlines import FlowLook, overdue
+from gproxy.core.settings import Timeouts
+from gproxy.core.termination import Ended
 from gproxy.net.background import forever
+from gproxy.net.relay import Relay
 
 log = logging.getLogger("gproxy.timeouts")
 
@@ -87,3 +91,31 @@ class TimeoutManager:
 
     def __repr__(self) -> str:
         return f"<TimeoutManager every {self.interval:g} s>"
+
+
+class RelayWatch:
+    """When each direction of a relay last moved, as the sweep has seen it."""
+
+    __slots__ = ("_delivered_down", "_delivered_up", "_down_since", "_relay", "_up_since")
+
+    def __init__(self, relay: Relay, now: float):
+        self._relay = relay
+        self._up_since = self._down_since = now
+        self._delivered_up = self._delivered_down = 0
+
+    def overdue(self, timeouts: Timeouts, now: float) -> Ended | None:
+        """Look once; the termination code when a deadline has passed."""
+        relay = self._relay
+        # An end counts as a move: the silence before a FIN is none of the rest's.
+        left_up, left_down = relay.unconfirmed(relay.up), relay.unconfirmed(relay.down)
+        up = relay.up.delivered - left_up + relay.up.source_ended
+        down = relay.down.delivered - left_down + relay.down.source_ended
+        if up != self._delivered_up:
+            self._delivered_up, self._up_since = up, now
+        if down != self._delivered_down:
+            self._delivered_down, self._down_since = down, now
+        return overdue(
+            timeouts,
+            FlowLook(now - self._up_since, bool(relay.up.held or left_up), relay.up.source_ended),
+            FlowLook(now - self._down_since, bool(relay.down.held or left_down), relay.down.source_ended),
+        )

@@ -16,8 +16,10 @@ from enum import Enum
 from gproxy.core.balance import Policy
 from gproxy.core.ejection import Ejection, may_eject
 from gproxy.core.health import Administrative, BackendHealth, Operational
+from gproxy.core.http.cookies import sticky_token
+from gproxy.core.idle_limit import IdleLimit
 from gproxy.core.retry import RetryBudget
-from gproxy.core.settings import AllDown, BackendSettings, DownAction, UpstreamSettings
+from gproxy.core.settings import AllDown, BackendSettings, DownAction, Reuse, UpstreamSettings
 from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import BackendStats, MetricsCollector, Slot
 from gproxy.net.connection import Endpoint
@@ -41,7 +43,7 @@ class Exclusion(Enum):
     DOWN = "down"
     DRAIN = "draining"
     MAINT = "in maintenance"
-    EJECTED = "ejected after failed dials"
+    EJECTED = "ejected after failures"
     UNRESOLVED = "its host name has no address yet"
     FULL = "at its connection limit"
     TRIED = "tried already"
@@ -59,6 +61,7 @@ class Backend:
         self.stats = stats
         self.health = BackendHealth()
         self.ejection = Ejection()
+        self._idle_limit = IdleLimit()
         self.endpoints: tuple[Endpoint, ...] = literal(settings.address)
         self._turn = 0
         self.pool = ConnectionPool(
@@ -110,6 +113,29 @@ class Backend:
     def pool_event(self, event: PoolEvent) -> None:
         self.upstream.metrics.count(_POOL_SLOTS[event])
 
+    def idle_closed(self, idle: float) -> None:
+        now = self.upstream.clock()
+        self._idle_limit.closed(idle, now)
+        self.pool.idle_limit = self._idle_limit.limit(now)
+
+    # What http sessions tell.
+
+    def idle_promised(self, timeout: float) -> None:
+        """It said how long it keeps an idle connection."""
+        now = self.upstream.clock()
+        self._idle_limit.promised(timeout, now)
+        self.pool.idle_limit = self._idle_limit.limit(now)
+
+    def responded(self, status: int) -> None:
+        """It sent a response: a run of errors ejects it, where the configuration says so."""
+        settings = self.upstream.settings.passive_health
+        if not settings.server_errors:
+            return
+        now = self.upstream.clock()
+        may = self.upstream.may_eject(now)
+        if self.ejection.responded(settings, status >= 500, now, may):
+            self._ejected(now, f"{settings.server_errors} responses of 500 and above in a row")
+
     # What its operator and the sweep do.
 
     def set_administrative(self, state: Administrative) -> None:
@@ -123,6 +149,7 @@ class Backend:
         stats.active, stats.pool_idle = pool.borrowed, pool.idle
         stats.healthy = int(self.health.operational is not Operational.DOWN)
         stats.ejected = int(self.ejection.ejected(now))
+        self.pool.idle_limit = self._idle_limit.limit(now)
         stats.queue = len(self.upstream.queue) if pool.full and self.exclusion(now) is None else 0
 
     def _rotated(self) -> tuple[Endpoint, ...]:
@@ -139,10 +166,12 @@ class Backend:
             return  # ours, not the backend's
         now = self.upstream.clock()
         if self.ejection.failed(self.upstream.settings.passive_health, now, self.upstream.may_eject(now)):
-            self.stats.ejections += 1
-            lasts = self.ejection.until - now
-            log.warning("backend %s ejected for %.0f s: %s", self.label, lasts, error)
-            self.upstream.changed(self)
+            self._ejected(now, str(error))
+
+    def _ejected(self, now: float, why: str) -> None:
+        self.stats.ejections += 1
+        log.warning("backend %s ejected for %.0f s: %s", self.label, self.ejection.until - now, why)
+        self.upstream.changed(self)
 
     @property
     def label(self) -> str:
@@ -186,6 +215,8 @@ class Upstream:
         self.retries = RetryBudget()
         self.backends = tuple(Backend(self, b, metrics.backend(settings.name, b.name)) for b in settings.backends)
         self.policy = policy(self.backends)
+        self.shares = settings.pool.reuse is Reuse.SAFE  # whether a connection serves one request after the other
+        self.by_token = {sticky_token(self.name, b.name): b.name for b in self.backends}  # of sticky cookies
         self.on_down: Callable[[Backend], None] = lambda _backend: None
         self._standing: Standing | None = None
         self._serves = True  # as was last said

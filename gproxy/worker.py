@@ -12,17 +12,20 @@ import resource
 import time
 from _socket import socket as Socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
 
 from gproxy.accesslog import AccessLog
 from gproxy.core.balance import Policy, PythonChoice, make_policy
-from gproxy.core.settings import Config, ListenerSettings, PoolSettings, Reuse, UpstreamSettings
+from gproxy.core.http.answers import Answers
+from gproxy.core.settings import Config, ListenerSettings, Mode, PoolSettings, Reuse, UpstreamSettings
 from gproxy.core.termination import Ended
 from gproxy.discovery import NameWatcher
 from gproxy.errors import BindError, ConfigError, Problem
 from gproxy.health import Checked, HealthMonitor
+from gproxy.http.service import HttpService
 from gproxy.logs import LogSink
 from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.dial import Dial, dial, dial_any
@@ -31,8 +34,9 @@ from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
 from gproxy.router import Router
+from gproxy.service import Service, Session, Target
 from gproxy.statsd import StatsdReporter
-from gproxy.tcp import TcpService, TcpSession
+from gproxy.tcp import TcpService
 from gproxy.timeouts import TimeoutManager, sweep_interval
 from gproxy.upstream import Backend, Upstream
 
@@ -64,9 +68,9 @@ class Worker:
         self._resolve = resolve
         self._rng = rng or random.Random()
         pairs = [(u.name, b.name) for u in config.upstreams for b in u.backends]
-        self.metrics = MetricsCollector(pairs)
+        self.metrics = MetricsCollector(pairs, [x.name for x in config.listeners if x.mode is Mode.HTTP])
         self.router = Router()
-        self.sessions: set[TcpSession] = set()
+        self.sessions: set[Session] = set()
         self._servers: list[ProxyServer] = []
         self.upstreams = {u.name: self._upstream(u) for u in config.upstreams}
         self._sink = self._access_sink()
@@ -119,6 +123,10 @@ class Worker:
     def drain(self, timeout: float) -> bool:
         """Stop accepting and wait for the sessions to end by themselves; whether they all did."""
         self._stop_accepting()
+        for service in self.services:
+            service.draining = True
+        for session in tuple(self.sessions):
+            session.drain()
         deadline = self._clock() + timeout
         while self.sessions and (left := deadline - self._clock()) > 0:
             gevent.sleep(min(left, _DRAIN_LOOK))
@@ -164,19 +172,12 @@ class Worker:
         upstream.on_down = self._end_sessions
         return upstream
 
-    def _service(self, settings: ListenerSettings, access: AccessLog | None) -> TcpService:
-        upstream = self.upstreams[settings.upstream]
-        return TcpService(
-            name=settings.name,
-            upstream=upstream,
-            router=self.router,
-            timeouts=upstream.settings.timeouts.override(settings.overrides),
-            metrics=self.metrics,
-            sessions=self.sessions,
-            servers=self._servers,
-            access_log=access,
-            clock=self._clock,
-        )
+    def _service(self, settings: ListenerSettings, access: AccessLog | None) -> Service:
+        targets = {name: Target.of(self.upstreams[name], settings.overrides) for name in settings.targets}
+        shared = (self.router, self.metrics, self.sessions, self._servers, access, self._clock)
+        if settings.mode is Mode.HTTP:
+            return HttpService(settings, targets, Answers(_error_files(settings)), *shared)
+        return TcpService(settings.name, targets[settings.upstream], *shared)
 
     def _bind(self) -> None:
         room = descriptor_room(self.config)
@@ -231,8 +232,10 @@ class Worker:
     def _shortest_timeout(self) -> float:
         shortest = [60.0]
         for service in self.services:
-            t, pool = service.timeouts, service.upstream.settings.pool
-            shortest += [t.connection_idle_timeout, t.stall_timeout, t.half_close_timeout, pool.idle_timeout]
+            for upstream, t, _ in service.targets:
+                shortest += [t.connection_idle_timeout, t.stall_timeout, t.half_close_timeout]
+                shortest += [t.request_head_timeout, t.client_idle_timeout, t.response_timeout, t.tunnel_timeout]
+                shortest.append(upstream.settings.pool.idle_timeout)
         return min(shortest)
 
     def _lagged(self, seconds: float) -> None:
@@ -274,6 +277,21 @@ def load_choice(settings: UpstreamSettings) -> PythonChoice:
     if not callable(choice):
         raise ConfigError(source, [Problem(0, "", f"{settings.balance.argument} can't be called")])
     return choice  # type: ignore[no-any-return]
+
+
+_CONTENT_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json"}
+
+
+def _error_files(settings: ListenerSettings) -> dict[int, tuple[bytes, bytes]]:
+    """The operator's error bodies with their content types. ConfigError for one that can't be read."""
+    found = {}
+    for status, path in settings.error_files:
+        try:
+            body = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(path, [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
+        found[status] = (body, _CONTENT_TYPES.get(Path(path).suffix, "text/plain; charset=utf-8").encode())
+    return found
 
 
 def descriptor_room(config: Config) -> int:

@@ -27,6 +27,8 @@ ROWS = (
     ("statsd", "logs", "admin"),
     ("accesslog",),
     ("http", "tcp"),
+    ("search",),
+    ("service",),
     ("router",),
     ("discovery",),
     ("upstream",),
@@ -93,7 +95,7 @@ def upward(sources: Sources) -> list[str]:
     for module in sources:
         for line, name in inner_imports(module, sources):
             here, there = part_of(module), part_of(name)
-            inside_package = here == there and here in ("config", "core", "net", "admin")
+            inside_package = here == there and here in ("config", "core", "http", "net", "admin")
             if RANK[there] >= RANK[here] and not inside_package:
                 found.append(f"{module}:{line} imports {name}")
     return found

@@ -4,6 +4,8 @@ document.py   bytes -> YAML nodes, within bounds
 walk.py       nodes -> sections, by tables of keys; lines, paths, variables, suggestions
 scalars.py    text -> a duration, a choice, an address
 upstreams.py  load_balancer and upstreams     root.py  all the rest, and the whole
+http.py       a listener's keys for http      http_scalars.py  their words
+modes.py      what an upstream may say to listeners of tcp, and of http
 """
 
 from __future__ import annotations

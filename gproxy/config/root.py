@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from gproxy.config.http import HTTP_LISTENER, check_http_listener, http_settings, refuse_http_keys
+from gproxy.config.modes import Users
 from gproxy.config.scalars import (
     access_log,
     address,
     choice,
     host,
+    members,
     name,
     same_place,
     shown,
@@ -19,7 +23,6 @@ from gproxy.config.scalars import (
 )
 from gproxy.config.upstreams import (
     FOR_ALL_ONLY,
-    HTTP_ONLY,
     LOAD_BALANCER,
     TIMEOUTS,
     Upstreams,
@@ -38,24 +41,18 @@ from gproxy.core.settings import (
 )
 from gproxy.errors import ConfigError
 
-_NO_HTTP = {"http": "http listeners come in a later version; use mode: tcp"}
-
 LISTENER: Table = {
     **TIMEOUTS,
     "name": scalar(name),
     "bind": scalar(address),
     "upstream": scalar(some_text),
-    "mode": scalar(choice({"tcp": Mode.TCP}, _NO_HTTP)),
+    "mode": scalar(choice(members(*Mode))),
     "max_connections": scalar(whole(1, 1_000_000)),
     "backlog": scalar(whole(1, 65535)),
+    **HTTP_LISTENER,
 }
 
-LISTENER_ELSEWHERE = {
-    "forwarded": HTTP_ONLY,
-    "trusted_proxies": HTTP_ONLY,
-    "routes": HTTP_ONLY,
-    "drain_timeout": FOR_ALL_ONLY,
-}
+LISTENER_ELSEWHERE = {"drain_timeout": FOR_ALL_ONLY}
 
 STATSD: Table = {
     "host": scalar(host),
@@ -87,7 +84,23 @@ def _listener(value: Value) -> Section:
     section = walk(value, LISTENER, LISTENER_ELSEWHERE)
     section.require("bind", "127.0.0.1:9000")
     section.require("upstream", "app")
+    match _mode(section):
+        case Mode.TCP:
+            refuse_http_keys(section)
+        case Mode.HTTP:
+            check_http_listener(section)
     return section
+
+
+def _mode(listener: Section) -> Mode | None:
+    """None where it was refused."""
+    found: Mode = listener.good.get("mode", Mode.TCP)
+    return found if listener.sure("mode") else None
+
+
+def _naming(listener: Section) -> list[Section]:
+    """The listener and its routes, as far as they name an upstream."""
+    return [section for section in (listener, *listener.good.get("routes", ())) if "upstream" in section.good]
 
 
 ROOT: Table = {
@@ -110,28 +123,38 @@ def read_config(value: Value) -> Config:
     root.require("listeners", "[{bind: 127.0.0.1:9000, upstream: app}]")
     root.require("upstreams", "{app: {backends: [127.0.0.1:9100]}}")
     listeners: list[Section] = root.good.get("listeners", [])
-    upstreams = _upstreams(root)
+    upstreams = _upstreams(root, _users(listeners))
     _check_listeners(listeners, upstreams)
     if value.report.problems:
         raise ConfigError(value.report.source, value.report.problems)
-    _warn_unused(upstreams, {section.good["upstream"] for section in listeners})
+    _warn_unused(upstreams, {section.good["upstream"] for listener in listeners for section in _naming(listener)})
     return _config(root, listeners, [upstream for _, upstream in upstreams.values() if upstream])
 
 
-def _upstreams(root: Section) -> Upstreams:
+def _users(listeners: list[Section]) -> dict[str, Users]:
+    """Upstreams that listeners name, by their names."""
+    found: dict[str, Users] = {}
+    for listener in listeners:
+        for section in _naming(listener):
+            users = found.setdefault(section.good["upstream"], Users())
+            users.add(_mode(listener), section.where["upstream"].line)
+    return found
+
+
+def _upstreams(root: Section, users: Mapping[str, Users]) -> Upstreams:
     if "upstreams" not in root.good:
         return {}
     defaults = read_defaults(root.child("load_balancer"))
-    return attempt(root.good["upstreams"], lambda value: read_upstreams(value, defaults)) or {}
+    return attempt(root.good["upstreams"], lambda value: read_upstreams(value, defaults, users)) or {}
 
 
 def _check_listeners(listeners: list[Section], upstreams: Upstreams) -> None:
     names = [_listener_name(section, number) for number, section in enumerate(listeners, 1)]
     refuse_twins([(s.where.get("name", s.value), name) for s, name in zip(listeners, names, strict=True)], "listener")
     _refuse_same_bind(listeners)
-    for section in listeners:
-        if "upstream" in section.good and upstreams:
-            _check_target(section, upstreams)
+    if upstreams:
+        for section in listeners:
+            _check_targets(section, upstreams)
 
 
 def _listener_name(section: Section, number: int) -> str:
@@ -151,16 +174,23 @@ def _refuse_same_bind(listeners: list[Section]) -> None:
         first.setdefault(place, section.where["bind"].line)
 
 
-def _check_target(section: Section, upstreams: Upstreams) -> None:
-    target = section.good["upstream"]
-    if target not in upstreams:
-        near = section.value.report.suggest(target, list(upstreams))
-        section.refuse("upstream", f"there is no upstream {shown(target)}{near}")
-        return
-    _, upstream = upstreams[target]
-    bind = section.good.get("bind")
+def _check_targets(listener: Section, upstreams: Upstreams) -> None:
+    for section in _naming(listener):
+        target = section.good["upstream"]
+        if target not in upstreams:
+            near = section.value.report.suggest(target, list(upstreams))
+            section.refuse("upstream", f"there is no upstream {shown(target)}{near}")
+    for target in dict.fromkeys(section.good["upstream"] for section in _naming(listener)):
+        if target in upstreams:
+            _refuse_loop(listener, target, upstreams[target][1])
+
+
+def _refuse_loop(listener: Section, target: str, upstream: UpstreamSettings | None) -> None:
+    bind = listener.good.get("bind")
     if upstream and bind and same_place(bind) in {same_place(backend.address) for backend in upstream.backends}:
-        section.refuse("bind", f"{shown(str(bind))} is a backend of upstream {shown(target)} too: it would dial itself")
+        listener.refuse(
+            "bind", f"{shown(str(bind))} is a backend of upstream {shown(target)} too: it would dial itself"
+        )
 
 
 def _warn_unused(upstreams: Upstreams, used: set[str]) -> None:
@@ -186,4 +216,5 @@ def _config(root: Section, listeners: list[Section], upstreams: list[UpstreamSet
 
 def _listener_settings(section: Section, number: int) -> ListenerSettings:
     own = {key: found for key, found in section.good.items() if key not in TIMEOUTS}
-    return ListenerSettings(**{**own, "name": _listener_name(section, number), "overrides": timeouts_in(section)})
+    named = {"name": _listener_name(section, number), "overrides": timeouts_in(section)}
+    return ListenerSettings(**{**own, **named, **http_settings(section.good)})

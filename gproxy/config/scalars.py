@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from gproxy.core.address import Address, parse_address
@@ -95,6 +96,19 @@ def size(text: str) -> int:
     if not 0 < result <= MAX_SIZE:
         raise ValueError(f"must be a size from 1 byte to 1024GiB, not {shown(text)}")
     return result
+
+
+def size_between(least: str, most: str) -> Callable[[str], int]:
+    """A parser of sizes between the two, both included."""
+    minimum, maximum = size(least), size(most)
+
+    def parse(text: str) -> int:
+        found = size(text)
+        if not minimum <= found <= maximum:
+            raise ValueError(f"must be a size from {least} to {most}, not {shown(text)}")
+        return found
+
+    return parse
 
 
 def choice(options: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Callable[[str], T]:
@@ -189,6 +203,27 @@ def host(text: str) -> str:
         raise ValueError(f"must be a host without a port, not {shown(text)}")
     bare = text.removeprefix("[").removesuffix("]")
     return address(f"[{bare}]:1" if ":" in bare else f"{bare}:1").host
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """A network, or an address for itself alone."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"must be a network or an address, such as 10.0.0.0/8 or ::1, not {shown(text)}") from None
+    if "%" in text or found.network_address != ipaddress.ip_address(text.partition("/")[0]):
+        raise ValueError(f"must be a network, not {shown(text)}; did you mean {_bare(found)!r}?")
+    return _as_ipv4(found)
+
+
+def _bare(found: IPv4Network | IPv6Network) -> str:
+    return re.sub("%[^/]*", "", str(found))
+
+
+def _as_ipv4(found: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Clients are known by their IPv4 address, even where the kernel says ::ffff:10.0.0.1."""
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return IPv4Network((mapped, found.prefixlen - 96)) if mapped is not None and found.prefixlen >= 96 else found
 
 
 def statsd_prefix(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from gproxy.config.http_scalars import cookie_name, hash_source, whole_seconds
+from gproxy.config.modes import Users, mode_defaults, refuse_other_mode
 from gproxy.config.scalars import (
     boolean,
     choice,
@@ -38,13 +40,13 @@ from gproxy.core.settings import (
     PoolSettings,
     Probe,
     Reuse,
+    StickySettings,
     Timeouts,
     UpstreamSettings,
 )
 
-HTTP_ONLY = "only for mode: http, which comes in a later version"
 FOR_ALL_ONLY = "stands under load_balancer only, it holds for the whole process"
-HTTP_CHECK_KEYS = ("path", "host", "expect_status", "expect_body")
+HTTP_CHECK_KEYS = ("path", "host", "expect_status", "expect_body", "use_pool")
 
 _CONNECTIONS = whole(1, 1_000_000)
 _RETRIES = whole(0, 100)
@@ -65,7 +67,7 @@ LOAD_BALANCER: Table = {
 
 POOL: Table = {
     "size": scalar(_CONNECTIONS),
-    "reuse": scalar(choice(members(Reuse.NEVER, Reuse.QUIESCENT), {"safe": HTTP_ONLY})),
+    "reuse": scalar(choice(members(*Reuse))),
     "preconnect": scalar(whole(0, 10_000)),
     "idle_timeout": scalar(duration),
     "max_age": scalar(duration),
@@ -95,10 +97,12 @@ HEALTH_CHECK: Table = {
     "host": scalar(printable),
     "expect_status": _expect_status,
     "expect_body": scalar(some_text),
+    "use_pool": scalar(boolean),
 }
 
 PASSIVE_HEALTH: Table = {
     "connect_failures": scalar(whole(0, 1000)),
+    "server_errors": scalar(whole(0, 1000)),
     "eject_for": scalar(duration),
     "max_eject_for": scalar(duration),
     "max_ejected_percent": scalar(whole(0, 100)),
@@ -112,6 +116,11 @@ BACKEND: Table = {
     "backup": scalar(boolean),
 }
 
+BALANCE: Table = {
+    "python": scalar(dotted_name),
+    "hash": scalar(hash_source),
+}
+
 _POLICIES = ("round_robin", "least_connections", "p2c", "random", "source_hash")
 
 
@@ -119,10 +128,31 @@ def _balance(value: Value) -> BalanceSettings:
     """A word, or a mapping of the kind that needs an argument."""
     if not value.is_mapping:
         return BalanceSettings(kind=scalar(choice(words(*_POLICIES)))(value))
-    section = walk(value, {"python": scalar(dotted_name)}, {"hash": HTTP_ONLY})
+    section = walk(value, BALANCE)
     if not section.where and not section.unsure:
         raise ValueError('needs a policy, such as round_robin or {python: "package.module:choose"}')
-    return BalanceSettings(kind="python", argument=section.good.get("python", ""))
+    if len(section.where) > 1:
+        raise ValueError(f"has {len(section.where)} policies; give one")
+    [kind] = section.where or ["python"]
+    return BalanceSettings(kind=kind, argument=section.good.get(kind, ""))
+
+
+STICKY: Table = {
+    "cookie": scalar(cookie_name),
+    "max_age": scalar(whole_seconds),
+    "secure": scalar(boolean),
+}
+
+
+def _sticky(value: Value) -> StickySettings:
+    """A cookie's name alone, or a mapping."""
+    section = walk(value, STICKY) if value.is_mapping else Section(value)
+    if not value.is_mapping:
+        section.take("cookie", value, STICKY["cookie"])
+    sticky = StickySettings(**section.good)
+    if sticky.cookie.lower().startswith(("__host-", "__secure-")) and section.sure("secure") and not sticky.secure:
+        section.refuse("cookie", f"browsers take a cookie {shown(sticky.cookie)} only with secure: true")
+    return sticky
 
 
 def _backends(value: Value) -> list[tuple[Value, BackendSettings | None]]:
@@ -145,7 +175,9 @@ UPSTREAM: Table = {
     **TIMEOUTS,
     "balance": _balance,
     "retries": scalar(_RETRIES),
-    "all_down": scalar(choice(members(*AllDown), {"503": HTTP_ONLY})),
+    "all_down": scalar(choice(members(*AllDown))),
+    "retry_after": scalar(whole_seconds),
+    "sticky": _sticky,
     "down_action": scalar(choice(members(*DownAction))),
     "resolve_interval": scalar(duration),
     "pool": lambda value: walk(value, POOL),
@@ -176,6 +208,11 @@ class Defaults:
     upstream: Mapping[str, Any]
     unsure: frozenset[str]
 
+    def with_mode(self, users: Users) -> Defaults:
+        """Those for an upstream with these users."""
+        by_mode = mode_defaults(users)
+        return replace(self, pool={**by_mode["pool"], **self.pool}, upstream={**by_mode["upstream"], **self.upstream})
+
 
 _AS_POOL = {"connection_pool_size": "size"}
 _AS_HEALTH_CHECK = {"backend_check_interval": "interval", "backend_failure_threshold": "fall"}
@@ -205,18 +242,24 @@ def timeouts_in(section: Section) -> tuple[tuple[str, float], ...]:
 Upstreams = dict[str, tuple[Value, UpstreamSettings | None]]
 
 
-def read_upstreams(value: Value, defaults: Defaults) -> Upstreams:
+def read_upstreams(value: Value, defaults: Defaults, users: Mapping[str, Users]) -> Upstreams:
     """Every upstream by its name and with its place, None for one that is no good."""
-    found = walk_names(value, lambda key, child: _upstream(key, child, defaults))
+
+    def read(upstream_name: str, child: Value) -> UpstreamSettings:
+        return _upstream(upstream_name, child, defaults, users.get(upstream_name, Users()))
+
+    found = walk_names(value, read)
     if not value.node.value:
         raise ValueError("needs at least one upstream")
     refuse_twins([(child, key) for key, (child, _) in found.items()], "upstream")
     return found
 
 
-def _upstream(upstream_name: str, value: Value, defaults: Defaults) -> UpstreamSettings:
+def _upstream(upstream_name: str, value: Value, defaults: Defaults, users: Users) -> UpstreamSettings:
     attempt(value, lambda _: name(upstream_name))
     section = walk(value, UPSTREAM, UPSTREAM_ELSEWHERE)
+    refuse_other_mode(section, users)
+    defaults = defaults.with_mode(users)
     timeouts = defaults.timeouts.override(timeouts_in(section))
     backends = _checked_backends(section)
     own = {key: found for key, found in section.good.items() if key not in TIMEOUTS}
@@ -285,6 +328,8 @@ def _check_probe(section: Section, check: HealthCheckSettings, backends: Backend
         for key in HTTP_CHECK_KEYS:
             if key in section.where:
                 section.refuse(key, "only for a health check of type: http")
+    if check.port and check.use_pool:
+        section.refuse("use_pool", "can't be used with another port: the pool's connections lead to the backend's own")
     if check.port and any(backend.address.is_unix for _, backend in backends):
         section.refuse("port", "can't be another port where a backend is a unix socket")
 

@@ -17,6 +17,7 @@ laws that hold for each of them:
 | PowerOfTwo | the lesser (active + 1) / weight of two random ones | O(1) |
 | Random | at random, each as often as its weight | O(n) |
 | SourceHash | the same one for the same client address | O(log points) |
+| KeyHash | the same one for the same key of a request; by turns without one | O(log points) |
 | PythonPolicy | what a function of the user's says | the function's own |
 """
 
@@ -101,6 +102,8 @@ def make_policy(
             return Random(rng)
         case "source_hash":
             return SourceHash(members)
+        case "hash":
+            return KeyHash(members)
         case "python" if python is not None:
             return PythonPolicy(python, settings.argument)
     raise ValueError(f"no balancing policy {settings.kind!r}")
@@ -260,16 +263,16 @@ class Random:
         return candidates[bisect(ends, int(self._rng.random() * ends[-1]))]
 
 
-# --- by client -------------------------------------------------------------------------
+# --- by client or key ------------------------------------------------------------------
 
 
-class SourceHash:
-    """A consistent hash ring over all members: a client keeps its backend.
+class _HashRing:
+    """A consistent hash ring over all members.
 
-    Each member owns points on a circle; a client belongs to the first point at or after its
-    own whose member is a candidate. So a member that goes away moves its own clients alone, to
+    Each member owns points on a circle; a key belongs to the first point at or after its
+    own whose member is a candidate. So a member that goes away moves its own keys alone, to
     all the others, and gets the same ones back. Points come from names, not from positions:
-    all workers and restarts agree. Clients of unix sockets have no address and share one point.
+    all workers and restarts agree.
     """
 
     __slots__ = ("_owners", "_points", "_positions", "_seen")
@@ -287,10 +290,11 @@ class SourceHash:
         self._owners = [owner for _, owner in ring]
         self._seen = ()
 
-    def choose(self, candidates: Sequence[C], request: RouteRequest) -> C:
+    def owner(self, key: str, candidates: Sequence[C]) -> C:
+        """The candidate to which a key belongs."""
         if candidates is not self._seen:
             self._see(candidates)
-        digest = blake2b(request.client.encode(), digest_size=_POINT_BYTES).digest()
+        digest = blake2b(key.encode(), digest_size=_POINT_BYTES).digest()
         point = int.from_bytes(digest, "big")
         if not self._positions:  # the caller forgot to rebuild: still steady, but not consistent
             return candidates[point % len(candidates)]
@@ -313,6 +317,28 @@ class SourceHash:
         members = set(self._owners)
         self._positions = {c.name: index for index, c in enumerate(candidates) if c.name in members}
         self._seen = candidates
+
+
+class SourceHash(_HashRing):
+    """A client keeps its backend. Clients of unix sockets have no address and share one point."""
+
+    __slots__ = ()
+
+    def choose(self, candidates: Sequence[C], request: RouteRequest) -> C:
+        return self.owner(request.client, candidates)
+
+
+class KeyHash(_HashRing):
+    """Requests with the same key go to the same backend; those without one by turns, as HAProxy's `balance hdr`."""
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, members: Sequence[Candidate]) -> None:
+        super().__init__(members)
+        self._turns = RoundRobin()
+
+    def choose(self, candidates: Sequence[C], request: RouteRequest) -> C:
+        return self.owner(request.key, candidates) if request.key else self._turns.choose(candidates, request)
 
 
 def _points(name: str, count: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What there is to say about a session that has ended."""
+"""What there is to say about a session, or an http exchange, that has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,42 @@ class SessionRecord(NamedTuple):
     reused: bool
 
 
+class ExchangeRecord(NamedTuple):
+    """A request and its response, or what was known of them when their session ended badly.
+
+    The names follow HAProxy's timers. The bytes of the request line and the request id are
+    as they came, empty where they were never read: whoever writes them out escapes them.
+    """
+
+    client: str
+    listener: str
+    upstream: str  # "" if the request was refused before it was routed
+    backend: str  # the one tried last; "" if none was
+    started: float  # wall clock, seconds since the epoch: when the request began
+    tr: float | None  # seconds from the request's first byte to the end of its head; None: never reached
+    tw: float | None  # seconds waiting for a connection slot
+    tc: float | None  # seconds connecting; 0 on a pooled connection
+    tresp: float | None  # seconds from the request sent to the response's head
+    ta: float | None  # seconds of all of it, to the response's last byte
+    status: int  # as sent to the client; 0 where none was
+    bytes_in: int  # client to backend
+    bytes_out: int  # backend to client
+    code: str
+    active: int  # open sessions, as in SessionRecord
+    listener_active: int
+    upstream_active: int
+    backend_active: int
+    retries: int
+    reused: bool | None  # None: no connection to a backend
+    method: bytes
+    target: bytes
+    version: bytes  # such as HTTP/1.1
+    request_id: bytes
+
+
 class RecordSink(Protocol):
-    """Where a session hands in its record: the access log, or a test. Must not block."""
+    """Where sessions hand in their records: the access log, or a test. Must not block."""
 
     def session(self, record: SessionRecord) -> object: ...
+
+    def exchange(self, record: ExchangeRecord) -> object: ...

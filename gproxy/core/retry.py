@@ -1,4 +1,21 @@
-"""The retry budget: an outage must not turn each session into several.
+"""Retries: which failure of a request allows another try, and the budget for all of them.
+
+A request may be sent again when the backend can't have seen it, or when it does no harm twice (RFC 9110 9.2.2):
+
+    | failure     | what is known                                         | verdict                                   |
+    |---|---|---|
+    | DIAL        | nothing was sent                                      | next backend                              |
+    | REUSED_DIED | a pooled connection ended before a response byte; it  | harmless twice: a fresh connection        |
+    |             | may have been closed before the request arrived       |                                           |
+    | FRESH_DIED  | the same of a new one: the backend may have run it    | harmless twice: next backend              |
+    | TIMED_OUT   | no response head in time: it may be running still     | give up                                   |
+    | BROKEN      | the client may have part of the response              | give up                                   |
+
+- Harmless twice means an idempotent method, and a body that is still at hand.
+- `retries` bounds the tries of other backends. A fresh connection is no try of another one: that a pooled
+  connection dies is our doing, and happens once, since the fresh one can't die as a reused one.
+
+The budget: an outage must not turn each session into several.
 
 - A retry is allowed while it stays within a fifth of the requests of the last ten seconds,
   or within 3 in ten seconds where that is more.
@@ -10,9 +27,48 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+REPLAY_LIMIT = 64 * 1024  # bytes of a request's body that are kept until its response begins
+
 WINDOW = 10  # seconds
 SHARE = 5  # one retry for so many requests
 LEAST = 3  # retries in a window that are always allowed, so that a quiet proxy may retry at all
+
+
+class Failure(Enum):
+    """What became of a try, up to the first byte of its response and after it."""
+
+    DIAL = auto()
+    REUSED_DIED = auto()
+    FRESH_DIED = auto()
+    TIMED_OUT = auto()
+    BROKEN = auto()
+
+
+class Verdict(Enum):
+    FRESH_CONNECTION = auto()  # to whichever backend, but not a pooled one
+    NEXT_BACKEND = auto()
+    GIVE_UP = auto()
+
+
+_WHEN_HARMLESS = {Failure.REUSED_DIED: Verdict.FRESH_CONNECTION, Failure.FRESH_DIED: Verdict.NEXT_BACKEND}
+
+
+def retry_verdict(failure: Failure, *, idempotent: bool, replayable: bool, attempts: int, retries: int) -> Verdict:
+    """What to do after a failure. `attempts` counts the tries so far, the failed one included.
+
+    The budget is asked by the caller, who knows the time: `RetryBudget.may_retry`.
+    """
+    if failure is Failure.DIAL:
+        verdict = Verdict.NEXT_BACKEND
+    elif idempotent and replayable:
+        verdict = _WHEN_HARMLESS.get(failure, Verdict.GIVE_UP)
+    else:
+        verdict = Verdict.GIVE_UP
+    exhausted = verdict is Verdict.NEXT_BACKEND and attempts > retries
+    return Verdict.GIVE_UP if exhausted else verdict
 
 
 class RetryBudget:

@@ -6,6 +6,7 @@ Closed by default: only `None`, the absence of a reason against it, lets a conne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gproxy.core.settings import PoolSettings
 
@@ -34,6 +35,34 @@ def quiescent_objection(end: QuietEnd) -> str | None:
         return "the backend has not confirmed every byte"
     if not end.answered:
         return "the client's last bytes have no answer yet"
+    return None
+
+
+class ExchangeEnd(NamedTuple):
+    """What is known of a backend's connection when an exchange is over. One is made for every request: a tuple."""
+
+    response_done: bool  # it ended exactly at its framing
+    request_done: bool  # all of it was sent
+    leftover: bool  # bytes came after the response
+    backend_keeps: bool  # the response allows another one
+    until_close: bool  # the response's body was delimited by the connection's end
+    upgraded: bool  # the connection speaks another protocol now
+
+
+def safe_objection(end: ExchangeEnd) -> str | None:
+    """Why a connection may not carry another request under `safe`; None when it may."""
+    if end.upgraded:
+        return "it was upgraded"
+    if end.until_close:
+        return "its end was the response's end"
+    if not end.response_done:
+        return "the response is not complete"
+    if not end.request_done:
+        return "the request was not sent whole"
+    if end.leftover:
+        return "bytes came after the response"
+    if not end.backend_keeps:
+        return "the backend wants to close it"
     return None
 
 

@@ -18,6 +18,7 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any, Protocol
 
 import gevent
@@ -28,6 +29,7 @@ from gproxy.core.reuse import expired
 from gproxy.core.settings import PoolSettings
 from gproxy.errors import DialError
 from gproxy.net.connection import has_input, is_closed
+from gproxy.net.stream import Stream
 
 _READ = 1
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 1.0, 30.0  # seconds between failed dials ahead
@@ -44,15 +46,18 @@ class PoolEvent(Enum):
 class PooledConnection:
     """One connection to a backend. `uses` counts its sessions, the present one included."""
 
-    __slots__ = ("_watcher", "dialled_at", "greeted", "idle_since", "sock", "uses")
+    __slots__ = ("_on_readable", "_watcher", "dialled_at", "greeted", "idle_since", "rested", "sock", "stream", "uses")
 
     def __init__(self, sock: Socket, now: float):
         self.sock = sock
         self.dialled_at = now
         self.idle_since = now
+        self.rested = 0.0  # seconds it was idle before it was lent
         self.uses = 0
         self.greeted = False  # fresh, and the server has spoken
+        self.stream: Stream | None = None  # in http, where it outlives the exchanges
         self._watcher: Any = None
+        self._on_readable: Callable[[PooledConnection], None] | None = None
 
     @property
     def reused(self) -> bool:
@@ -60,10 +65,16 @@ class PooledConnection:
         return self.uses > 1
 
     def watch(self, loop: Any, on_readable: Callable[[PooledConnection], None]) -> None:
+        self._on_readable = on_readable
+        if self.stream is not None:
+            self.stream.on_idle(self._readable)
+            return
         self._watcher = loop.io(self.sock.fileno(), _READ)
-        self._watcher.start(on_readable, self)
+        self._watcher.start(self._readable)
 
     def unwatch(self) -> None:
+        if self.stream is not None:
+            self.stream.on_idle(None)
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()
@@ -71,11 +82,17 @@ class PooledConnection:
 
     def is_alive(self) -> bool:
         """A last look before it is lent: the hub may not have seen the end yet."""
-        return not is_closed(self.sock) and (not self.uses or not has_input(self.sock))
+        return not (has_input if self.uses else is_closed)(self.sock)  # an end is input too
 
     def close(self) -> None:
         self.unwatch()
+        if self.stream is not None:
+            self.stream.close()
         self.sock.close()
+
+    def _readable(self) -> None:
+        if self._on_readable is not None:
+            self._on_readable(self)
 
     def __repr__(self) -> str:
         return f"<PooledConnection {self.sock.fileno()}, {self.uses} uses>"
@@ -96,6 +113,9 @@ class PoolOwner(Protocol):
     def pool_event(self, event: PoolEvent) -> None:
         """Something to count has happened."""
 
+    def idle_closed(self, idle: float) -> None:
+        """The backend has closed a used connection that was idle for so many seconds."""
+
 
 class ConnectionPool:
     """The pool of one backend, its `owner`."""
@@ -111,6 +131,7 @@ class ConnectionPool:
         self.settings = settings
         self.max_connections = max_connections
         self.borrowed = 0
+        self.idle_limit = inf  # seconds after which the backend is known to close idle connections
         self._owner = owner
         self._clock = clock
         self._idle: LifoQueue = LifoQueue()
@@ -132,13 +153,18 @@ class ConnectionPool:
         """Take a slot. The caller owes one `release`."""
         self.borrowed += 1
 
-    def connect(self, dial: Callable[[], Socket] | None = None) -> PooledConnection:
+    def connect(
+        self, dial: Callable[[], Socket] | None = None, *, fresh: bool = False, look: bool = True
+    ) -> PooledConnection:
         """The idle connection used last, or a fresh one; DialError where none can be had.
 
         For a reserved slot. Waits only while it dials, with `dial` in the place of the pool's own if given.
+        `fresh` wants none that was used before. Without `look` the pool trusts that its watcher has seen
+        every end: for borrowers who can try again.
         """
-        connection = self._take() if self._idle.qsize() else None
+        connection = None if fresh or not self._idle.qsize() else self._take(look)
         if connection is None:
+            self._make_room()
             connection = PooledConnection((dial or self._owner.dial)(), self._clock())
         connection.uses += 1
         if self.settings.preconnect:
@@ -172,24 +198,40 @@ class ConnectionPool:
         if self._filler is not None:
             self._filler.kill(block=False)
 
-    def _take(self) -> PooledConnection | None:
+    def _make_room(self) -> None:
+        """A fresh connection in spite of idle ones: the limit is for both together."""
+        if self.max_connections is not None and self.idle and self.borrowed + self.idle > self.max_connections:
+            self._drop(self._idle.queue[0])
+
+    def _take(self, look: bool) -> PooledConnection | None:
         now = self._clock()
         while self._idle.qsize():
             connection: PooledConnection = self._idle.get_nowait()
             connection.unwatch()
             if self._objection(connection, now):
                 connection.close()
-            elif connection.is_alive():
+            elif not look or connection.is_alive():
+                connection.rested = now - connection.idle_since
                 return connection
             else:
-                event = PoolEvent.STALE if is_closed(connection.sock) else PoolEvent.DIRTY
-                connection.close()
-                self._owner.pool_event(event)
+                self._ended(connection, now)
         return None
 
     def _objection(self, connection: PooledConnection, now: float) -> str | None:
         age, idle = now - connection.dialled_at, now - connection.idle_since
+        if idle >= self.idle_limit:
+            return "the backend would close it soon"
         return expired(self.settings, age, idle, connection.uses)
+
+    def _ended(self, connection: PooledConnection, now: float) -> None:
+        """An idle connection was closed by the backend, or spoke out of turn."""
+        if is_closed(connection.sock):
+            self._owner.pool_event(PoolEvent.STALE)
+            if connection.uses:
+                self._owner.idle_closed(now - connection.idle_since)
+        else:
+            self._owner.pool_event(PoolEvent.DIRTY)
+        connection.close()
 
     def _keep(self, connection: PooledConnection) -> None:
         now = self._clock()
@@ -210,13 +252,13 @@ class ConnectionPool:
 
     def _spoke(self, connection: PooledConnection) -> None:
         """An idle connection became readable."""
-        closed = is_closed(connection.sock)
-        if not closed and not connection.uses:
+        if not connection.uses and not is_closed(connection.sock):
             connection.greeted = True
             connection.unwatch()  # the greeting stays readable; the sweep looks for an end behind it
             return
-        self._drop(connection)
-        self._owner.pool_event(PoolEvent.STALE if closed else PoolEvent.DIRTY)
+        self._idle.queue.remove(connection)
+        self._ended(connection, self._clock())
+        self._owner.slot_freed()
 
     # Dialling ahead.
 

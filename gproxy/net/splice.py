@@ -30,9 +30,9 @@ class Pipe:
         with contextlib.suppress(OSError):  # above the quota (fs.pipe-user-pages-soft) the default size does
             fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
-    def fill(self, fd: int) -> int:
-        """Take what the socket holds. 0 at its end, or at an urgent byte; OSError as recv."""
-        moved = os.splice(fd, self.write_fd, PIPE_SIZE, flags=_FLAGS)
+    def fill(self, fd: int, most: int = PIPE_SIZE) -> int:
+        """Take what the socket holds, `most` bytes at most. 0 at its end, or at an urgent byte; OSError as recv."""
+        moved = os.splice(fd, self.write_fd, most, flags=_FLAGS)
         self.pending += moved
         return moved
 

@@ -110,7 +110,7 @@ def exclude_unresolved(upstream: Upstream, backend: Backend) -> None:
         (exclude_down, "down"),
         (exclude_drain, "draining"),
         (exclude_maint, "in maintenance"),
-        (exclude_ejected, "ejected after failed dials"),
+        (exclude_ejected, "ejected after failures"),
         (exclude_unresolved, "its host name has no address yet"),
     ],
 )

@@ -17,6 +17,7 @@ from gproxy.core.balance import (
     POINTS_PER_WEIGHT,
     C,
     Candidate,
+    KeyHash,
     LeastConnections,
     Policy,
     PolicyError,
@@ -325,6 +326,64 @@ def test_candidates_that_the_ring_does_not_know_are_still_served() -> None:
     assert SourceHash(servers(1)).choose((Server("new"),), REQUEST).name == "new"
 
 
+# --- by key ----------------------------------------------------------------------------
+
+
+def keyed(key: str, client: str = "192.0.2.1") -> RouteRequest:
+    return RouteRequest(client, "web", key)
+
+
+def test_a_key_keeps_its_backend_whoever_sends_it() -> None:
+    members = servers(1, 1, 1)
+    policy = KeyHash(members)
+    assert len({policy.choose(members, keyed("ann", f"10.0.0.{number}")).name for number in range(20)}) == 1
+
+
+def test_keys_are_shared_out() -> None:
+    members = servers(1, 1, 1)
+    policy = KeyHash(members)
+    chosen = Counter(policy.choose(members, keyed(f"user-{number}")).name for number in range(900))
+    assert all(200 < chosen[name] < 400 for name in "abc")
+
+
+def test_requests_without_a_key_take_turns() -> None:
+    assert picks(KeyHash(servers(1, 1, 1)), servers(1, 1, 1), 7) == "abcabca"
+
+
+def test_requests_without_a_key_take_turns_by_weight() -> None:
+    assert picks(KeyHash(servers(2, 1)), servers(2, 1), 6).count("a") == 4
+
+
+def test_requests_with_a_key_take_nobodys_turn() -> None:
+    members = servers(1, 1, 1)
+    policy, chosen = KeyHash(members), ""
+    for number in range(6):
+        chosen += policy.choose(members, keyed("")).name
+        policy.choose(members, keyed(f"user-{number}"))
+    assert chosen == "abcabc"
+
+
+def test_a_key_belongs_to_whom_a_client_of_that_address_would() -> None:
+    members = servers(1, 2, 1)
+    by_key, by_source = KeyHash(members), SourceHash(members)
+    for number in range(100):
+        address = client(number).client
+        assert by_key.choose(members, keyed(address)).name == by_source.choose(members, client(number)).name
+
+
+def test_losing_a_member_moves_its_keys_alone() -> None:
+    members = servers(1, 1, 1, 1)
+    policy = KeyHash(members)
+    requests = [keyed(f"user-{number}") for number in range(500)]
+    before = [policy.choose(members, request).name for request in requests]
+    after = [policy.choose(members[1:], request).name for request in requests]
+    assert all(was == now for was, now in zip(before, after, strict=True) if was != "a")
+
+
+def test_a_key_beyond_ascii_is_a_key() -> None:
+    assert KeyHash(servers(1)).choose(servers(1), keyed("Zo\xeb \0")).name == "a"
+
+
 # --- by a user's function --------------------------------------------------------------
 
 
@@ -370,6 +429,7 @@ KINDS = {
     "p2c": PowerOfTwo,
     "random": Random,
     "source_hash": SourceHash,
+    "hash": KeyHash,
     "python": PythonPolicy,
 }
 

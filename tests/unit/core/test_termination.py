@@ -35,7 +35,7 @@ def test_a_plain_string_is_explained_too() -> None:
 
 
 def test_a_code_without_a_sentence_is_composed() -> None:
-    assert explain("SH") == "Ended by the backend, before the response head was complete."
+    assert explain("DH") == "Ended by the backend was marked down, before the response head was complete."
 
 
 @pytest.mark.parametrize("code", ["", "C", "D-D", "XD", "CX", "DDD", "cd"])

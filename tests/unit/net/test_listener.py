@@ -237,13 +237,13 @@ def test_clients_at_once_have_a_greenlet_each(bench: Make) -> None:
 def test_only_some_greenlets_rest(bench: Make) -> None:
     serve = Attendants()
     serve.hold.clear()
-    b = bench(serve)
-    for _ in range(50):
+    b = bench(serve, max_connections=200)
+    for _ in range(200):
         b.connect()
-    eventually(lambda: len(serve.greenlets) == 50)
+    eventually(lambda: len(serve.greenlets) == 200)
     serve.hold.set()
-    eventually(lambda: serve.done == 50)
-    eventually(lambda: sum(not greenlet.dead for greenlet in serve.greenlets) == 32)
+    eventually(lambda: serve.done == 200)
+    eventually(lambda: sum(not greenlet.dead for greenlet in serve.greenlets) == 128)
 
 
 def test_an_interrupted_session_does_not_hurt_the_next_client(bench: Make) -> None:

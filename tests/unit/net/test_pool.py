@@ -48,6 +48,8 @@ class Bench:
         self.freed = 0
         self.wanted = True
         self.pool_event = self.events.append
+        self.closed_after: list[float] = []
+        self.idle_closed = self.closed_after.append
         limit = settings.pop("max_connections", None)
         self.pool = ConnectionPool(
             PoolSettings(**{"reuse": Reuse.QUIESCENT, **settings}),

@@ -1,0 +1,166 @@
+"""ClientSide: the client's side of an http session: its bytes, its phase, its end.
+
+    IDLE ──▶ HEAD ──▶ ROUTING ──▶ UPLOAD ──▶ WAITING ──▶ DOWNLOAD ──▶ IDLE, LINGER or the end
+                         └──────────────────────▶┘           └──▶ TUNNEL
+
+A session in IDLE has no greenlet: its stream's watcher starts one. No phase has a timer of its own: the
+sweep compares what it saw last (`_Look`), so that a phase costs an assignment.
+"""
+
+from __future__ import annotations
+
+from _socket import socket as Socket
+from enum import Enum
+from typing import Any, NamedTuple
+
+from gevent import GreenletExit, get_hub, getcurrent
+
+from gproxy.core.settings import Timeouts
+from gproxy.core.termination import Ended
+from gproxy.http.context import HttpContext
+from gproxy.net.connection import format_sockaddr
+from gproxy.net.stream import READ_SIZE, PeerReset, Stream
+
+
+class Phase(Enum):
+    IDLE = "between requests"
+    HEAD = "reading a request's head"
+    ROUTING = "looking for a backend"
+    UPLOAD = "sending a request's body"
+    WAITING = "waiting for a response's head"
+    DOWNLOAD = "sending a response"
+    LINGER = "waiting for the client to take the last answer"
+    TUNNEL = "in a tunnel"
+    OVER = "over"
+
+
+IDLE, HEAD, ROUTING, UPLOAD, WAITING, DOWNLOAD, LINGER, TUNNEL, OVER = Phase
+
+_BY_PROGRESS = frozenset((UPLOAD, DOWNLOAD))  # their deadline is for a standstill, not for the whole
+
+LINGER_FOR = 5.0  # seconds
+
+
+class Interrupted(GreenletExit):  # type: ignore[misc]  # gevent has no types
+    """The session's greenlet is to end what it is at, under this code."""
+
+    def __init__(self, code: Ended):
+        self.code = code
+        super().__init__(code)
+
+
+class _Look(NamedTuple):
+    """What the sweep saw. While it stays the same, the time since then counts."""
+
+    phase: Phase
+    exchange: int
+    moved: int
+
+
+class ClientSide:
+    """`data` is what the client has sent and nobody has used yet."""
+
+    __slots__ = ("_look", "_looked_at", "backend_stream", "client", "closing", "context", "data",
+                 "exchanges", "finished", "greenlet", "peer", "peer_name", "phase", "started",
+                 "timeouts", "trusted")  # fmt: skip
+
+    def __init__(self, context: HttpContext, sock: Socket, peer: Any):
+        self.context = context
+        self.client = Stream(sock, get_hub())
+        self.peer = peer
+        self.peer_name = peer[0] if isinstance(peer, tuple) else ""
+        self.trusted = context.trusts(peer)
+        self.data = b""
+        self.finished = False  # the client has sent FIN: it may still read
+        self.closing = False  # no request after this one
+        self.exchanges = 0
+        self.phase = HEAD
+        self.greenlet: Any = None
+        self.backend_stream: Stream | None = None
+        self.timeouts: Timeouts = context.default.timeouts
+        self.started = self._looked_at = context.clock()
+        self._look = _Look(HEAD, 0, 0)
+        self.client.on_idle(self._spoke)
+
+    # In the hub.
+
+    def _spoke(self) -> None:
+        """The client's socket is readable while nobody reads it."""
+        if self.phase is IDLE:
+            self._wake()
+            return
+        if len(self.data) >= READ_SIZE or self.finished:
+            self.client.pause()
+            return
+        try:
+            data = self.client.read_now()
+        except PeerReset:
+            self.client.pause()
+            self.interrupt(Ended.CLIENT_LEFT_WAITING)
+            return
+        if data:
+            self.data += data
+        elif data is not None:
+            self.finished = True
+            self.client.pause()
+
+    def _wake(self) -> None:
+        raise NotImplementedError
+
+    # Deadlines.
+
+    def look(self, now: float) -> None:
+        """Interrupt the session if it has been in its phase for too long."""
+        moved = 0
+        if self.phase in _BY_PROGRESS:
+            moved = self.client.moved + (self.backend_stream.moved if self.backend_stream is not None else 0)
+        look = _Look(self.phase, self.exchanges, moved)
+        if look != self._look:
+            self._look, self._looked_at = look, now
+        elif now - self._looked_at >= self._limit():
+            self._looked_at = now
+            self.overdue()
+
+    def _limit(self) -> float:
+        match self.phase:
+            case Phase.HEAD:
+                return self.timeouts.request_head_timeout
+            case Phase.IDLE:
+                return self.timeouts.client_idle_timeout
+            case Phase.WAITING:
+                return self.timeouts.response_timeout
+            case Phase.UPLOAD | Phase.DOWNLOAD:
+                return self.timeouts.stall_timeout
+            case Phase.LINGER:
+                return LINGER_FOR
+        return float("inf")  # ROUTING's waits have deadlines of their own, a tunnel's relay is watched apart
+
+    def overdue(self) -> None:
+        """The phase has lasted too long."""
+        raise NotImplementedError
+
+    def late_code(self) -> Ended:
+        """Whose fault it is that nothing moves."""
+        if self.phase is HEAD:
+            return Ended.HEAD_TIMEOUT
+        if self.phase is WAITING:
+            return Ended.RESPONSE_TIMEOUT
+        backend = self.backend_stream
+        if self.client.wants_room or backend is None:
+            return Ended.CLIENT_TIMEOUT
+        if backend.wants_room:
+            return Ended.BACKEND_STALLED
+        return Ended.CLIENT_TIMEOUT if self.phase is UPLOAD else Ended.BACKEND_STALLED
+
+    def interrupt(self, code: Ended) -> None:
+        """End what the session's greenlet waits for; from anywhere."""
+        if self.greenlet is not None:
+            get_hub().loop.run_callback(self._throw, self.greenlet, code)
+
+    def _throw(self, greenlet: Any, code: Ended) -> None:
+        """In the hub, unless the greenlet has gone on to serve another session meanwhile."""
+        if self.greenlet is greenlet and getcurrent() is not greenlet:
+            greenlet.throw(Interrupted(code))
+
+    def __repr__(self) -> str:
+        return f"<HttpSession {format_sockaddr(self.peer)} {self.phase.value}, {self.exchanges} exchanges>"

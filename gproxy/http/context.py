@@ -1,0 +1,101 @@
+"""HttpContext: what the sessions of one http listener share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from itertools import count
+from typing import Any, TypeVar
+
+from gproxy.core.http.answers import Answers, http_date
+from gproxy.core.http.forward import RequestBlock, ResponseBlock, forward_options, request_block, response_block
+from gproxy.core.http.messages import HeadLimits
+from gproxy.core.http.routes import Routes
+from gproxy.core.settings import ListenerSettings
+from gproxy.service import Service, Target
+
+T = TypeVar("T")
+
+_REMEMBERED = 512  # heads of each kind
+_LONGEST = 2048  # bytes of a head that is remembered: so it is 1 MB of heads, and a few of what they say
+
+
+class Remembered(dict[bytes, T]):
+    """What heads say, by their exact bytes; the oldest is forgotten when there are too many.
+
+    Clients and backends send the same fields again and again, and to read them is most of the
+    work of a request.
+    """
+
+    def keep(self, head: bytes, meaning: T) -> None:
+        if len(head) > _LONGEST:
+            return
+        if len(self) >= _REMEMBERED:
+            del self[next(iter(self))]
+        self[head] = meaning
+
+
+class HttpContext(Service):
+    """An http listener: its routes, limits and rules."""
+
+    def __init__(self, settings: ListenerSettings, targets: Mapping[str, Target], answers: Answers, *args: Any):
+        """`targets` by the names of upstreams; `args` as Service wants them."""
+        super().__init__(settings.name, *args)
+        self.settings = settings
+        self.answers = answers
+        self.routes = Routes(settings.routes, settings.upstream)
+        self.limits = HeadLimits(
+            request_line=settings.max_request_line, head=settings.max_head, fields=settings.max_fields
+        )
+        self.options = forward_options(settings)
+        self.default = targets[settings.upstream]
+        self.stats = self.metrics.listener(settings.name)
+        self.requests: Remembered[RequestBlock] = Remembered()
+        self.responses: Remembered[ResponseBlock] = Remembered()
+        self._targets = targets
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._ids = count(1)
+        self._date = b""
+        self._date_second = 0
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        return tuple(self._targets.values())
+
+    def target(self, host: bytes | None, target: bytes) -> Target:
+        """By the routes."""
+        return self._targets[self.routes.match(host, target)]
+
+    def read_request(self, rest: bytes) -> RequestBlock:
+        """What a request head says from its version on. Malformed."""
+        block = request_block(rest, self.limits, self.options)
+        self.requests.keep(rest, block)
+        return block
+
+    def read_response(self, head: bytes) -> ResponseBlock:
+        """What a response head says. Malformed."""
+        block = response_block(head, self.limits, self.options)
+        self.responses.keep(head, block)
+        return block
+
+    def new_id(self) -> bytes:
+        """A request id, unique among all proxies."""
+        return b"%b%08x" % (self._id_prefix, next(self._ids))
+
+    def date(self) -> bytes:
+        """The value of a Date field."""
+        now = int(time.time())
+        if now != self._date_second:
+            self._date_second, self._date = now, http_date(now)
+        return self._date
+
+    def trusts(self, peer: Any) -> bool:
+        """Whether the forwarding fields of a client are believed."""
+        networks = self.settings.trusted_proxies
+        if not networks or not isinstance(peer, tuple):
+            return False
+        address = ip_address(peer[0].partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in networks)

@@ -1,0 +1,14 @@
+"""HttpService: the handler of one http listener."""
+
+from __future__ import annotations
+
+from _socket import socket as Socket
+from typing import Any
+
+from gproxy.http.context import HttpContext
+from gproxy.http.session import HttpSession
+
+
+class HttpService(HttpContext):
+    def serve(self, sock: Socket, peer: Any) -> None:
+        HttpSession(self, sock, peer).run()

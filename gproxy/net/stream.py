@@ -1,0 +1,232 @@
+"""Stream: a socket for straight-line code, with one read watcher that stays for its life.
+
+A greenlet that reads waits for the watcher, which switches to it: no watcher is started and no
+exception raised per message. While nobody reads, a readable socket is told to `on_idle`; without
+one, or when that leaves the bytes where they are, the watcher stops until somebody reads again.
+
+One greenlet may read while another one writes. Nothing here has a deadline: the TimeoutManager looks
+at `moved`, and ends what does not move by `interrupt`.
+"""
+
+from __future__ import annotations
+
+from _socket import socket as Socket
+from collections.abc import Callable
+from typing import Any
+
+from gevent import getcurrent
+from gevent.hub import Hub
+
+from gproxy.net.connection import reset
+from gproxy.net.splice import CANNOT_SPLICE, PIPES, Pipe
+
+READ_SIZE = 64 * 1024  # bytes at most in one read
+
+_READ, _WRITE = 1, 2  # libev's event masks
+
+_buffer = bytearray(READ_SIZE)  # one for the process: what is read leaves it before anything else runs
+_view = memoryview(_buffer)
+
+
+class PeerReset(Exception):
+    """The peer of `stream` takes or gives no more bytes: it has reset the connection."""
+
+    def __init__(self, stream: Stream, error: OSError):
+        self.stream = stream
+        super().__init__(str(error))
+
+
+class Stream:
+    """`moved` counts the bytes read and written."""
+
+    __slots__ = ("_on_idle", "_reader", "_reading", "_watching", "_writer", "_writing", "hub", "moved", "sock")
+
+    def __init__(self, sock: Socket, hub: Hub):
+        self.sock = sock
+        self.moved = 0
+        self.hub = hub
+        self._on_idle: Callable[[], None] | None = None
+        self._reading: Any = None  # the greenlet that waits for bytes
+        self._writing: Any = None  # the one that waits for room
+        self._writer: Any = None
+        self._reader = hub.loop.io(sock.fileno(), _READ)
+        self._reader.start(self._readable)
+        self._watching = True
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether somebody waits for the peer to take bytes."""
+        return self._writing is not None
+
+    # Reading.
+
+    def read(self) -> bytes:
+        """What has come, at least a byte; b"" at the end. Waits. PeerReset."""
+        while True:
+            self.wait_readable()
+            data = self.read_now()
+            if data is not None:
+                return data
+
+    def read_now(self) -> bytes | None:
+        """What has come, b"" at the end, None where there is nothing now. PeerReset."""
+        try:
+            size = self.sock.recv_into(_buffer)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise PeerReset(self, error) from None
+        self.moved += size
+        return _view[:size].tobytes()
+
+    def wait_readable(self) -> None:
+        """Wait for bytes or an end."""
+        if not self._watching:
+            self._reader.start(self._readable)
+            self._watching = True
+        self._reading = me = getcurrent()
+        try:
+            self.hub.switch()
+        finally:
+            if self._reading is me:  # else somebody has begun to read while this one was being interrupted
+                self._reading = None
+
+    def on_idle(self, callback: Callable[[], None] | None) -> None:
+        """Whom to tell of a readable socket while nobody reads; in the hub, where it must not wait."""
+        self._on_idle = callback
+        if callback is not None and not self._watching:
+            self._reader.start(self._readable)
+            self._watching = True
+
+    def pause(self) -> None:
+        """Leave what comes in the kernel until somebody reads."""
+        self._reader.stop()
+        self._watching = False
+
+    def _readable(self) -> None:
+        if self._reading is not None:
+            self._reading.switch()
+        elif self._on_idle is not None:
+            self._on_idle()
+        else:
+            self.pause()
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        """Hand all of it to the kernel; waits for room. PeerReset."""
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise PeerReset(self, error) from None
+        self.moved += sent
+        if sent != len(data):
+            self._write_rest(memoryview(data)[sent:])
+
+    def _write_rest(self, rest: memoryview) -> None:
+        while rest:
+            self._wait_writable()
+            try:
+                sent = self.sock.send(rest)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise PeerReset(self, error) from None
+            self.moved += sent
+            rest = rest[sent:]
+
+    def _wait_writable(self) -> None:
+        if self._writer is None:
+            self._writer = self.hub.loop.io(self.sock.fileno(), _WRITE)
+        self._writing = getcurrent()
+        self._writer.start(self._writing.switch)
+        try:
+            self.hub.switch()
+        finally:
+            self._writing = None
+            if self._writer is not None:
+                self._writer.stop()
+
+    # Bulk.
+
+    def splice_to(self, sink: Stream, size: int) -> int:
+        """Move up to `size` bytes to another stream inside the kernel; how many it was.
+
+        Fewer than `size` where the source has ended, or can't be spliced: a read tells. PeerReset of either.
+        """
+        moved = 0
+        while moved < size:
+            self.wait_readable()
+            pipe = PIPES.take()
+            if pipe is None:
+                return moved
+            try:
+                part = self._fill(pipe, size - moved)
+                if part:
+                    sink.drain(pipe)
+            finally:
+                PIPES.give_back(pipe)
+            if not part:
+                return moved
+            moved += part
+        return moved
+
+    def _fill(self, pipe: Pipe, size: int) -> int:
+        try:
+            part = pipe.fill(self.sock.fileno(), size)
+        except OSError as error:
+            if error.errno in CANNOT_SPLICE:
+                return 0
+            raise PeerReset(self, error) from None
+        self.moved += part
+        return part
+
+    def drain(self, pipe: Pipe) -> None:
+        """Take all that is in a pipe; waits for room. PeerReset."""
+        while True:
+            before = pipe.pending
+            try:
+                pipe.drain(self.sock.fileno())
+            except BlockingIOError:
+                self.moved += before - pipe.pending
+                self._wait_writable()
+                continue
+            except OSError as error:
+                raise PeerReset(self, error) from None
+            self.moved += before
+            return
+
+    # Ending.
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        """In the hub: end the waits for this stream."""
+        for waiting in (self._reading, self._writing):
+            if waiting is not None:
+                waiting.throw(error)
+
+    def release(self) -> Socket:
+        """Let go of the socket: the caller's from now on."""
+        self._on_idle = None
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._reader = self._writer = None
+        self._watching = False
+        return self.sock
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self.release()
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close with RST, so that the peer can't take what it has for all."""
+        if self._reader is not None:
+            self.release()
+        reset(self.sock)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.sock.fileno()}, {self.moved} bytes moved>"

@@ -1,0 +1,135 @@
+"""Search: how a session, or an exchange, comes by a backend connection.
+
+candidates ─▶ a slot, waited for in the queue if need be ─▶ idle connection, or a dial ─▶ another try
+"""
+
+from __future__ import annotations
+
+import logging
+from _socket import socket as Socket
+from functools import partial
+
+from gevent import GreenletExit
+
+from gproxy.core.balance import RouteRequest
+from gproxy.core.termination import Ended
+from gproxy.errors import DialError, DialFailure, QueueTimeout
+from gproxy.net.connection import is_reset
+from gproxy.net.pool import PooledConnection
+from gproxy.service import Service, Target
+from gproxy.upstream import Backend
+
+log = logging.getLogger("gproxy.search")
+
+_CODES = {DialFailure.TIMEOUT: Ended.CONNECT_TIMEOUT, DialFailure.NO_ADDRESS: Ended.OUT_OF_RESOURCES}
+
+
+class NotServed(Exception):
+    """Nobody can serve; carries the termination code."""
+
+    def __init__(self, code: Ended):
+        self.code = code
+        super().__init__(code)
+
+
+class Search:
+    """Who was tried, who serves, and when that was known. It holds no slot once `connect` has raised."""
+
+    __slots__ = ("_client", "_request", "_service", "backend", "connected_at", "connection", "retries", "routed_at",
+                 "target", "tried")  # fmt: skip
+
+    def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket):
+        self._service = service
+        self._request = request
+        self._client = client
+        self.target = target
+        self.backend: Backend | None = None
+        self.connection: PooledConnection | None = None
+        self.tried: tuple[Backend, ...] = ()
+        self.retries = 0
+        self.routed_at: float | None = None
+        self.connected_at: float | None = None
+
+    def connect(self, *, fresh: bool = False, look: bool = True) -> PooledConnection:
+        """A connection to the first backend that can be reached; NotServed where none can.
+
+        `fresh` and `look` as in `ConnectionPool.connect`.
+        """
+        while True:
+            backend = self._route()
+            try:
+                return self._borrow(backend, fresh, look)
+            except DialError as error:
+                self._after_failed_dial(error, backend)
+            self.retried(backend)
+
+    def retried(self, backend: Backend) -> None:
+        """Count one more try, after this backend has failed."""
+        self.retries += 1
+        backend.stats.retries += 1
+
+    def _after_failed_dial(self, error: DialError, backend: Backend) -> None:
+        """Nothing when another backend may be tried, else NotServed."""
+        self.tried += (backend,)
+        service, upstream = self._service, self.target.upstream
+        if error.failure is DialFailure.RESOURCES:
+            if service.server is not None:
+                service.server.pause(str(error))
+            raise NotServed(Ended.OUT_OF_RESOURCES)
+        if self.retries < upstream.settings.retries and upstream.may_retry(self.tried, service.clock()):
+            return
+        log.debug("no backend of %s could be connected: %s", upstream.name, error)
+        raise NotServed(_CODES.get(error.failure, Ended.NO_BACKEND))
+
+    def _route(self) -> Backend:
+        """A backend with a slot reserved, waited for in the queue if need be."""
+        service = self._service
+        decision = service.router.route(self.target.upstream, self._request, self.tried)
+        if decision.backend is not None:
+            self.backend = decision.backend
+        elif decision.queued:
+            self.backend = self._queue()
+        else:
+            raise NotServed(Ended.NO_BACKEND)
+        if self.routed_at is None:  # a retry counts as connecting, not as waiting
+            self.routed_at = service.clock()
+        return self.backend
+
+    def _queue(self) -> Backend:
+        upstream, timeouts = self.target.upstream, self.target.timeouts
+
+        def attempt() -> Backend | None:
+            return self._service.router.route(upstream, self._request, self.tried, waiting=True).backend
+
+        try:
+            backend = upstream.queue.wait(attempt, _give_back, timeouts.queue_timeout, picky=bool(self.tried))
+        except QueueTimeout as error:
+            raise NotServed(Ended.CLIENT_LEFT_QUEUE if is_reset(self._client) else Ended.QUEUE_TIMEOUT) from error
+        except GreenletExit:
+            raise NotServed(Ended.KILLED_IN_QUEUE) from None
+        if is_reset(self._client):
+            backend.pool.release(None)
+            raise NotServed(Ended.CLIENT_LEFT_QUEUE)
+        return backend
+
+    def _borrow(self, backend: Backend, fresh: bool, look: bool) -> PooledConnection:
+        timeout = self.target.connect_timeout
+        dial = None if timeout is None else partial(backend.dial, timeout)
+        try:
+            connection = backend.pool.connect(dial, fresh=fresh, look=look)
+        except BaseException:
+            backend.pool.release(None)
+            raise
+        if connection.uses > 1:
+            backend.stats.reuses += 1
+        self.connected_at = self._service.clock()
+        self.connection = connection
+        return connection
+
+    def __repr__(self) -> str:
+        return f"<Search {self.target.upstream.name}, {self.backend!r}, {len(self.tried)} tried>"
+
+
+def _give_back(backend: Backend) -> None:
+    """A slot that was handed over to somebody who had just gone."""
+    backend.pool.release(None)

@@ -1,0 +1,98 @@
+"""What the sessions of one listener share, whatever its mode."""
+
+from __future__ import annotations
+
+import time
+from _socket import socket as Socket
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from gproxy.core.record import RecordSink
+from gproxy.core.settings import Timeouts
+from gproxy.core.termination import Ended
+from gproxy.metrics import MetricsCollector, Slot
+from gproxy.net.listener import ProxyServer
+from gproxy.router import Router
+from gproxy.upstream import Backend, Upstream
+
+
+class Target(NamedTuple):
+    """An upstream as a listener uses it: with timeouts that both have a say in."""
+
+    upstream: Upstream
+    timeouts: Timeouts
+    connect_timeout: float | None  # where the listener has one of its own
+
+    @classmethod
+    def of(cls, upstream: Upstream, overrides: tuple[tuple[str, float], ...]) -> Target:
+        timeouts = upstream.settings.timeouts.override(overrides)
+        return cls(upstream, timeouts, dict(overrides).get("backend_connect_timeout"))
+
+
+class Session(Protocol):
+    """A client connection, as a worker sees it."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for a connection slot or a dial."""
+
+    @property
+    def backend(self) -> Backend | None:
+        """Who serves it now."""
+
+    def sweep(self, now: float) -> None:
+        """End it if it is past its deadline."""
+
+    def end(self, code: Ended, *, cut_off: bool = True) -> None:
+        """End it from outside."""
+
+    def drain(self) -> None:
+        """End it as soon as nothing is lost by it."""
+
+
+class Service:
+    """One listener. `serve` is the ProxyServer's handler."""
+
+    def __init__(
+        self,
+        name: str,
+        router: Router,
+        metrics: MetricsCollector,
+        sessions: set[Session],
+        servers: Sequence[ProxyServer] = (),
+        access_log: RecordSink | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`sessions` and `servers` are of the whole process: one's end is another's room."""
+        self.name = name
+        self.router = router
+        self.metrics = metrics
+        self.sessions = sessions
+        self.servers = servers
+        self.access_log = access_log
+        self.clock = clock
+        self.server: ProxyServer | None = None
+        self.draining = False  # every session is to end as soon as it can
+
+    def serve(self, sock: Socket, peer: Any) -> None:
+        """Take over a client's socket."""
+        raise NotImplementedError
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        """The upstreams that it may use."""
+        raise NotImplementedError
+
+    def opened(self, session: Session) -> None:
+        self.sessions.add(session)
+        self.metrics.view[Slot.CONNECTIONS_ACCEPTED] += 1
+        self.metrics.view[Slot.ACTIVE] += 1
+
+    def closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self.metrics.view[Slot.ACTIVE] -= 1
+        if self.server is not None:
+            self.server.session_over()
+        if len(self.servers) > 1:
+            for server in self.servers:
+                server.wake()
