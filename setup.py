@@ -21,13 +21,18 @@ setup(
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "statsd>=4.0,<5"],
     extras_require={
         "test": [
+            "aiohttp>=3.9",
+            "gunicorn>=22",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
+            "requests>=2.31",
             "ruff>=0.5",
             "types-PyYAML",
+            "uvicorn>=0.30",
+            "websockets>=13",
         ],
         "load": ["locust>=2.20"],
     },

@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import escape
+from itertools import count
+from string import Template
 from typing import Any
 
 from gproxy import config
@@ -20,7 +23,7 @@ NAMES = ("b1", "b2", "b3")
 _CONFIG = """
 load_balancer: {{backend_check_interval: 1, backend_failure_threshold: 2, drain_timeout: 1}}
 listeners:
-  - {{name: demo, bind: "127.0.0.1:{port}", upstream: origins, max_connections: 1000}}
+  - {{name: demo, bind: "127.0.0.1:{port}", mode: http, upstream: origins, max_connections: 1000}}
 upstreams:
   origins:
     backends:
@@ -33,7 +36,7 @@ gproxy demo: a balancer on http://{address}/ in front of three origins.
 
   b1 is process {pids[0]}, b2 is process {pids[1]}, b3 is process {pids[2]}
 
-  {curl}  says which origin answered: ask a few times
+  {curl}  says which origin answered: ask a few times, or open it in a browser
   {kill}  ends b2: ask again, and b1 and b3 answer
   {stop}  stops everything
 """
@@ -76,19 +79,105 @@ def _origin(name: str, port: int) -> Iterator[tuple[str, subprocess.Popen[str], 
         process.communicate()
 
 
+# --- an origin ------------------------------------------------------------------------
+
+_COLOURS = {"b1": "#1d4ed8", "b2": "#15803d", "b3": "#b45309"}
+_ADDED = frozenset(("via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"))  # by gproxy
+
+# Its icon is in the page: a request for it would take a turn of the round that one wants to see.
+_PAGE = Template("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>$name answered - gproxy demo</title>
+<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'%3E\
+%3Ccircle cx='.5' cy='.5' r='.5' fill='$icon'/%3E%3C/svg%3E">
+<style>
+  :root { color-scheme: light dark; --own: $colour }
+  body { font: 16px/1.5 system-ui, sans-serif; margin: 0 }
+  header { background: var(--own); color: #fff }
+  header, main { padding: 1.25rem max(1rem, calc(50vw - 24rem)) }
+  h1 { font-size: 2.5rem; line-height: 1.2; margin: 0 }
+  h2 { border-left: .3rem solid var(--own); font-size: 1.1rem; margin: 1.5rem 0 .5rem; padding-left: .5rem }
+  p { margin: .25rem 0 }
+  nav { align-items: center; display: flex; gap: .5rem; margin-top: 1rem }
+  nav span { border: 2px solid; border-radius: 1rem; padding: 0 .8rem }
+  nav .now, nav a { background: #fff; color: var(--own); font-weight: 700 }
+  nav a { border-radius: .4rem; margin-left: auto; padding: .35rem 1rem; text-decoration: none }
+  nav a:focus-visible { outline: 3px solid #fff; outline-offset: 2px }
+  code, td { font: .9rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
+  table { border-collapse: collapse; width: 100% }
+  tr { border-bottom: 1px solid #8884 }
+  th, td { padding: .35rem .5rem; text-align: left; vertical-align: baseline }
+  th { font-weight: 500; width: 12rem }
+  @media (width < 36rem) { th, td { display: block; width: auto } th { padding-bottom: 0 } }
+</style>
+<header>
+  <h1>$name answered</h1>
+  <p><code>$method $target</code></p>
+  <p>request number $number of process $pid; its id is <code>$request_id</code></p>
+  <nav>$origins<a href="">Ask again</a></nav>
+</header>
+<main>
+  <h2>What gproxy added for $name</h2>
+  <table>$added</table>
+  <h2>What the browser sent</h2>
+  <table>$sent</table>
+  <h2>Then try</h2>
+  <p><code>kill $pid</code> ends $name. Ask again, and the others answer.</p>
+</main>
+</html>
+""")
+
+
+def _page(name: str, number: int, environ: dict[str, Any]) -> str:
+    """What a browser shows."""
+    fields: list[tuple[str, str]] = environ["demo.fields"]
+    return _PAGE.substitute(
+        name=name,
+        number=number,
+        pid=os.getpid(),
+        colour=_COLOURS[name],
+        icon=_COLOURS[name].replace("#", "%23"),
+        origins="".join(f"<span{' class=now' if each == name else ''}>{each}</span>" for each in NAMES),
+        method=escape(environ["REQUEST_METHOD"]),
+        target=escape(environ["demo.target"]),
+        request_id=escape(environ.get("HTTP_X_REQUEST_ID", "unknown")),
+        added=_rows([field for field in fields if field[0].lower() in _ADDED]),
+        sent=_rows([field for field in fields if field[0].lower() not in _ADDED]),
+    )
+
+
+def _rows(fields: list[tuple[str, str]]) -> str:
+    return "".join(f"<tr><th>{escape(name)}<td>{escape(value)}\n" for name, value in fields)
+
+
 def _serve_origin(name: str, port: int) -> None:
     """The child: an HTTP server that says who it is."""
     import gevent
     from gevent.os import tp_read
-    from gevent.pywsgi import WSGIServer
+    from gevent.pywsgi import WSGIHandler, WSGIServer
+
+    class Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
+        def get_environ(self) -> dict[str, Any]:
+            """With the request as it came: WSGI has names and target in a form of its own."""
+            environ: dict[str, Any] = super().get_environ()
+            return environ | {"demo.target": self.path, "demo.fields": self.headers.items()}
+
+    numbers = count(1)
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        body = f"{name} answered: {environ['REQUEST_METHOD']} {environ['PATH_INFO']}, from process {os.getpid()}\n"
-        # Close, because a tcp balancer chooses once per connection, and this is to show its choices.
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
-        return [body.encode()]
+        method, number = environ["REQUEST_METHOD"], next(numbers)
+        kind = "html" if "text/html" in environ.get("HTTP_ACCEPT", "") else "plain"
+        said = f"{name} answered: {method} {environ['demo.target']}, from process {os.getpid()}\n"
+        body = (_page(name, number, environ) if kind == "html" else said).encode()
+        fields = [("Content-Type", f"text/{kind}; charset=utf-8"), ("Content-Length", str(len(body))),
+                  ("Vary", "Accept"), ("Cache-Control", "no-store")]  # fmt: skip
+        start_response("200 OK", fields)
+        return [] if method == "HEAD" else [body]
 
-    server = WSGIServer(("127.0.0.1", port), application, log=None)
+    server = WSGIServer(("127.0.0.1", port), application, log=None, handler_class=Handler)
     try:
         server.start()
     except OSError as error:

@@ -121,11 +121,12 @@ class BackendStats(_Row):
 
     COUNTERS: Final = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
     GAUGES: Final = ("pool_idle", "queue", "ejected")
+    REUSES: Final = 2  # for hot code: view[base + REUSES]
     SLOTS: Final = 11
 
     connects = _Cell(0)  # dials that succeeded
     connect_failures = _Cell(1)
-    reuses = _Cell(2)  # times an idle connection was lent again
+    reuses = _Cell(REUSES)  # times an idle connection was lent again
     retries = _Cell(3)  # sessions that went on to another backend after this one failed
     timeouts = _Cell(4)
     ejections = _Cell(5)

@@ -38,9 +38,33 @@ class Router:
     """Chooses backends and keeps the last thousand decisions."""
 
     def __init__(self) -> None:
-        self.decisions: deque[Decision] = deque(maxlen=KEPT_DECISIONS)
+        self._kept: deque[Decision | tuple[float, Upstream, RouteRequest, Standing, Backend]] = deque(
+            maxlen=KEPT_DECISIONS
+        )
         self._fallback: dict[str, RoundRobin] = {}
         self._reported: dict[str, str] = {}
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The last thousand, the latest last."""
+        return [kept if isinstance(kept, Decision) else _decision(*kept) for kept in self._kept]
+
+    def pick(self, upstream: Upstream, request: RouteRequest, now: float) -> Backend | None:
+        """As `route`, for the plain case: somebody can serve, without limits. None leaves it to `route`.
+
+        A Decision is made of what is kept only when somebody looks at it.
+        """
+        standing = upstream.standing(now)
+        candidates = standing.plain
+        if not candidates or upstream.sticks:
+            return None
+        try:
+            backend = upstream.policy.choose(candidates, request)
+        except PolicyError:
+            return None  # `route` will say so
+        backend.pool.borrowed += 1
+        self._kept.append((now, upstream, request, standing, backend))
+        return backend
 
     def route(
         self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = (), *, waiting: bool = False
@@ -51,15 +75,12 @@ class Router:
         """
         now = upstream.clock()
         standing = upstream.standing(now)
-        if standing.candidates and not tried and not standing.limited:
-            decision = Decision(now, upstream.name, request, standing.candidates, standing.excluded_and_backups, None)
-        else:
-            decision = _narrow(upstream, standing, request, tried, now)
+        decision = _narrow(upstream, standing, request, tried, now)
         if decision.candidates:
             decision.backend = self._choose(upstream, decision.candidates, request)
             decision.backend.pool.reserve()
         if decision.backend is not None or not waiting:
-            self.decisions.append(decision)
+            self._kept.append(decision)
         return decision
 
     def _choose(self, upstream: Upstream, candidates: tuple[Backend, ...], request: RouteRequest) -> Backend:
@@ -79,6 +100,10 @@ class Router:
         if self._reported.get(upstream.name) != message:
             self._reported[upstream.name] = message
             log.error("upstream %s: %s; round robin is used instead", upstream.name, message)
+
+
+def _decision(at: float, upstream: Upstream, request: RouteRequest, standing: Standing, backend: Backend) -> Decision:
+    return Decision(at, upstream.name, request, standing.candidates, standing.excluded_and_backups, backend)
 
 
 def _narrow(

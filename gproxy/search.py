@@ -35,20 +35,37 @@ class NotServed(Exception):
 class Search:
     """Who was tried, who serves, and when that was known. It holds no slot once `connect` has raised."""
 
-    __slots__ = ("_client", "_request", "_service", "backend", "connected_at", "connection", "retries", "routed_at",
-                 "target", "tried")  # fmt: skip
+    # Defaults stand here, because one Search is made for every request and most of it stays as it is.
+    backend: Backend | None = None
+    connection: PooledConnection | None = None
+    tried: tuple[Backend, ...] = ()
+    retries = 0
+    routed_at: float | None = None
+    connected_at: float | None = None
+    _picked: Backend | None = None  # with a slot reserved, by `borrow_idle`
 
-    def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket):
+    def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket, now: float):
         self._service = service
         self._request = request
         self._client = client
         self.target = target
-        self.backend: Backend | None = None
-        self.connection: PooledConnection | None = None
-        self.tried: tuple[Backend, ...] = ()
-        self.retries = 0
-        self.routed_at: float | None = None
-        self.connected_at: float | None = None
+        self.began = now
+
+    def borrow_idle(self, look: bool) -> PooledConnection | None:
+        """The first try of `connect` where it is plain: an idle connection of a backend without limits. Never waits."""
+        now = self.began
+        backend = self._service.router.pick(self.target.upstream, self._request, now)
+        if backend is None:
+            return None
+        self.backend = backend
+        connection = backend.pool.lend(now, look=look)
+        if connection is None:
+            self._picked = backend
+            return None
+        self.connection = connection
+        self.routed_at = self.connected_at = now  # no time has passed
+        backend.stats.view[backend.reuses] += 1
+        return connection
 
     def connect(self, *, fresh: bool = False, look: bool = True) -> PooledConnection:
         """A connection to the first backend that can be reached; NotServed where none can.
@@ -84,6 +101,10 @@ class Search:
     def _route(self) -> Backend:
         """A backend with a slot reserved, waited for in the queue if need be."""
         service = self._service
+        if self._picked is not None:
+            backend, self._picked = self._picked, None
+            self.routed_at = self.began
+            return backend
         decision = service.router.route(self.target.upstream, self._request, self.tried)
         if decision.backend is not None:
             self.backend = decision.backend

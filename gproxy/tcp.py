@@ -73,7 +73,7 @@ class TcpSession:
         self._peer = peer
         self._started = service.clock()
         request = RouteRequest(peer[0] if isinstance(peer, tuple) else "", service.name)
-        self._search = Search(service, service.target, request, client)
+        self._search = Search(service, service.target, request, client, self._started)
         self._relay: Relay | None = None
         self._watch: RelayWatch | None = None
         self._greenlet: Any = None

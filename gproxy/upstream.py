@@ -59,11 +59,13 @@ class Backend:
         self.settings = settings
         self.upstream = upstream
         self.stats = stats
+        self.reuses = stats.base + BackendStats.REUSES  # the slot of that counter, for hot code
         self.health = BackendHealth()
         self.ejection = Ejection()
         self._idle_limit = IdleLimit()
         self.endpoints: tuple[Endpoint, ...] = literal(settings.address)
         self._turn = 0
+        self.slot_freed = upstream.queue.serve  # for its pool, which tells of every return
         self.pool = ConnectionPool(
             upstream.settings.pool, self, max_connections=settings.max_connections, clock=upstream.clock
         )
@@ -104,12 +106,6 @@ class Backend:
 
     # What its pool asks and tells: see PoolOwner.
 
-    def wants_idle(self) -> bool:
-        return self.exclusion(self.upstream.clock()) is None
-
-    def slot_freed(self) -> None:
-        self.upstream.queue.serve()
-
     def pool_event(self, event: PoolEvent) -> None:
         self.upstream.metrics.count(_POOL_SLOTS[event])
 
@@ -129,8 +125,6 @@ class Backend:
     def responded(self, status: int) -> None:
         """It sent a response: a run of errors ejects it, where the configuration says so."""
         settings = self.upstream.settings.passive_health
-        if not settings.server_errors:
-            return
         now = self.upstream.clock()
         may = self.upstream.may_eject(now)
         if self.ejection.responded(settings, status >= 500, now, may):
@@ -191,6 +185,7 @@ class Standing:
     excluded: tuple[tuple[str, str], ...]  # (backend, reason), the backups left out
     excluded_and_backups: tuple[tuple[str, str], ...]  # the same with the backups, for while a candidate can serve
     limited: bool  # whether any of them has a connection limit
+    plain: tuple[Backend, ...]  # the candidates, where none is limited
     valid_until: float
 
 
@@ -216,6 +211,9 @@ class Upstream:
         self.backends = tuple(Backend(self, b, metrics.backend(settings.name, b.name)) for b in settings.backends)
         self.policy = policy(self.backends)
         self.shares = settings.pool.reuse is Reuse.SAFE  # whether a connection serves one request after the other
+        self.judges = settings.passive_health.server_errors > 0  # responses
+        self.sticks = settings.sticky is not None
+        self.looks_inside = self.sticks or settings.balance.kind in ("hash", "python")  # requests, to choose
         self.by_token = {sticky_token(self.name, b.name): b.name for b in self.backends}  # of sticky cookies
         self.on_down: Callable[[Backend], None] = lambda _backend: None
         self._standing: Standing | None = None
@@ -294,6 +292,7 @@ class Upstream:
     def sweep(self, now: float) -> None:
         """Expire idle connections, let ejections end, bring the gauges up to date."""
         self.standing(now)
+        self.retries.look(now)
         self.queue.serve()
         for backend in self.backends:
             backend.pool.sweep(now)
@@ -306,16 +305,21 @@ class Upstream:
 
     def _work_out(self, now: float) -> Standing:
         reasons = [(backend, backend.exclusion(now)) for backend in self.backends]
+        for backend, reason in reasons:
+            backend.pool.wanted = reason is None
         able = [backend for backend, reason in reasons if reason is None]
         ends = [b.ejection.until for b, reason in reasons if reason is Exclusion.EJECTED]
         backups = tuple(b for b in able if b.settings.backup)
         excluded = tuple((b.name, reason.value) for b, reason in reasons if reason is not None)
+        candidates = tuple(b for b in able if not b.settings.backup)
+        limited = any(b.settings.max_connections is not None for b in able)
         return Standing(
-            candidates=tuple(b for b in able if not b.settings.backup),
+            candidates=candidates,
+            plain=() if limited else candidates,
             backups=backups,
             excluded=excluded,
             excluded_and_backups=(*excluded, *((b.name, Exclusion.BACKUP.value) for b in backups)),
-            limited=any(b.settings.max_connections is not None for b in able),
+            limited=limited,
             valid_until=min(ends, default=float("inf")),
         )
 

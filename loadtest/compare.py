@@ -1,24 +1,39 @@
-"""Measures gproxy beside HAProxy and nginx: in tcp mode, against budgets.
+"""Measures gproxy beside HAProxy, nginx and Caddy, in tcp and http mode, against budgets.
 
-    python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 5 minutes
+    python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 15 minutes
     python loadtest/compare.py --quick             1 round of 1 s: does it work at all?
-    python loadtest/compare.py --rows bulk --proxies haproxy,gproxy --json -
+    python loadtest/compare.py --rows 'http-*' --proxies haproxy,gproxy --rounds 2 --seconds 2
+    python loadtest/compare.py --rows bulk --json -
 
-On Debian: apt-get install wrk haproxy nginx-light libnginx-mod-stream
+On Debian: apt-get install wrk haproxy nginx-light libnginx-mod-stream caddy
 
 Rounds are interleaved (HAProxy, nginx, gproxy, then again), each proxy starts fresh
 for each measurement and has one core to itself; wrk and the origins (nginx) have
 another. A cost is the CPU time of the proxy's process tree, per unit of work that the
-load generator saw completed. The ratio is the median of the ratios within a round.
+load generator saw completed. The ratio, to HAProxy's cost, is the median of the ratios
+within a round. configs.py says how the proxies are set up.
 
 What the rows do:
 
-    message     wrk, 64 connections kept alive, 100 bytes of body: a request there, a response back
-    connection  the same with `Connection: close`: each request has a session of its own
-    bulk        64 MiB bodies, four at a time, dropped in the client's kernel; HAProxy
-                splices, with its default pipes of 64 KiB
-    bulk-tuned  the same, and HAProxy has pipes of 1 MiB, as gproxy has; no budget
-    idle        RSS growth for 5,000 sessions, connected to a backend, that never carry a byte
+    message             wrk, 64 connections kept alive, 100 bytes of body: a request there, a response back
+    connection          the same with `Connection: close`: each request has a session of its own
+    bulk                64 MiB bodies, four at a time, dropped in the client's kernel; HAProxy
+                        splices, with its default pipes of 64 KiB
+    bulk-tuned          the same, and HAProxy has pipes of 1 MiB, as gproxy has; no budget
+    idle                RSS growth for 5,000 sessions, connected to a backend, that never carry a byte
+
+    http-keepalive      in http mode: as message, the shortest request that wrk sends
+    http-keepalive-log  the same, and each proxy writes its access log to a file
+    http-browser        as http-keepalive, with the 12 fields that a browser sends
+    http-browser-log    the same with the access log
+    http-varied         as http-browser, and one more field differs in each request, and in
+                        its response: for a proxy that remembers what it parsed; no budget
+    http-connection     as connection, over backend connections that stay
+    http-bulk           as bulk
+    http-caddy          as http-keepalive; the ratio is to Caddy
+
+A measurement is invalid if a request failed, if in one of the http rows of wrk the proxy
+did not keep its backend connections, or if lines of its access log are missing.
 
 Exit status: 0 all budgets kept, 1 one missed or a measurement invalid, 2 a tool is missing
 or the arguments are wrong.
@@ -29,6 +44,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import fnmatch
 import json
 import os
 import resource
@@ -40,21 +56,22 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from configs import Setup
 from measure import ROWS, Plan, Row
 from origins import http_origin
 from processes import BenchError, Cores, MissingToolError
-from proxies import Kind, Setup, check_tools, kinds
+from proxies import Kind, check_tools, kinds
 from report import Outcome, RowResult, as_json, markdown, passed
 
 LOCK_SECONDS = 900.0
 
 
 def names_of(known: Sequence[str], text: str) -> list[str]:
-    """The named ones, in the order in which they are known: HAProxy goes first in each round."""
+    """The named ones (http-* names several), in the order in which they are known: HAProxy goes first in each round."""
     wanted = text.split(",")
-    if unknown := set(wanted) - set(known):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
-    return [name for name in known if name in wanted]
+    if unknown := [each for each in wanted if not fnmatch.filter(known, each)]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+    return [name for name in known if any(fnmatch.fnmatch(name, each) for each in wanted)]
 
 
 def positive(text: str) -> int:
@@ -81,7 +98,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds = options.seconds = 1
+    options.rows = [name for name in options.rows if contestants(ROWS[name], options.proxies)]
+    if not options.rows:
+        parser.error(f"none of the rows has {' or '.join(options.proxies)} in it")
     return options
+
+
+def contestants(row: Row, proxies: Sequence[str]) -> list[str]:
+    """Of these proxies, those that take part in the row."""
+    return [name for name in proxies if name in row.proxies]
 
 
 def raise_file_limit(idle_sessions: int) -> int:
@@ -126,28 +151,28 @@ def take(row: Row, kind: Kind, plan: Plan) -> Outcome:
     try:
         sample = row.measure(kind, plan)
     except BenchError as error:
-        print(f"{row.name:10} {kind.name:8} INVALID: {error}", file=sys.stderr, flush=True)
+        print(f"{row.name:18} {kind.name:8} INVALID: {error}", file=sys.stderr, flush=True)
         return str(error)
     rate = sample.work / sample.seconds
-    print(f"{row.name:10} {kind.name:8} {sample.cost:8.1f} {row.unit}, {rate:.1f}/s", file=sys.stderr, flush=True)
+    print(f"{row.name:18} {kind.name:8} {sample.cost:8.1f} {row.unit}, {rate:.1f}/s", file=sys.stderr, flush=True)
     return sample
 
 
 def measure_all(options: argparse.Namespace, plan: Plan) -> list[RowResult]:
     """Rounds outside, proxies inside: what changes on the machine meanwhile, changes for all."""
-    contestants = [kind for name, kind in kinds(options.gproxy).items() if name in options.proxies]
+    known = kinds(options.gproxy)
     results = []
-    for name in options.rows:
-        result = RowResult(ROWS[name])
+    for row in options.rows:
+        result = RowResult(ROWS[row])
         for _ in range(options.rounds):
-            for kind in contestants:
-                result.add(kind.name, take(result.row, kind, plan))
+            for name in contestants(result.row, options.proxies):
+                result.add(name, take(result.row, known[name], plan))
         results.append(result)
     return results
 
 
 def run(options: argparse.Namespace) -> list[RowResult]:
-    check_tools(options.proxies)
+    check_tools([name for row in options.rows for name in contestants(ROWS[row], options.proxies)])
     files = raise_file_limit(options.idle_sessions)
     cores = Cores.pick()
     os.sched_setaffinity(0, {cores.load})  # inherited by wrk and by the bulk client

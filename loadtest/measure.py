@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from origins import BULK_BYTES, Holder
+from configs import POOL_SIZE, Setup
+from origins import BACKENDS, BULK_BYTES, Holder, connections_accepted
 from processes import BenchError, cpu_of, rss_bytes
-from proxies import Kind, Proxy, Setup
+from proxies import Kind, Proxy
 
 CONNECTIONS = 64
 BULK_CONNECTIONS = 4
@@ -24,6 +25,22 @@ MARGIN_SECONDS = 20.0  # a load generator that takes this much longer than asked
 ANSWER_SECONDS = 10.0
 MEMORY_SETTLE_SECONDS = 1.0
 BULK_CLIENT = Path(__file__).with_name("bulkclient.py")
+TRACED_SCRIPT = Path(__file__).with_name("traced.lua")
+
+# What a browser sends for a page of a site where it is logged in; with Host these are 12.
+BROWSER = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Language: en-GB,en;q=0.7,de;q=0.3",
+    "Accept-Encoding: gzip, deflate, br",
+    "Referer: http://shop.example.com/catalogue/lamps?page=2&sort=price",
+    "Connection: keep-alive",
+    "Cookie: session=5f2b7d0c9a814e63b7d15ae0c4f8a923; theme=dark; consent=necessary",
+    "Upgrade-Insecure-Requests: 1",
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Site: same-origin",
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the budget table; must and goal are ratios to HAProxy."""
+    """A line of the budget table; must and goal are ratios to the baseline, another proxy."""
 
     name: str
     title: str
@@ -55,6 +72,30 @@ class Row:
     must: float | None
     goal: float | None
     measure: Callable[[Kind, Plan], Sample]
+    baseline: str = "haproxy"
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Those that take part."""
+        return (self.baseline, "nginx", "gproxy")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends: GET with these fields, and perhaps a Lua script that makes each request."""
+
+    path: str = "/small"
+    headers: tuple[str, ...] = ()
+    script: Path | None = None
+
+    def __call__(self, port: int, seconds: int) -> float:
+        """Completed requests of 64 connections."""
+        options = [f"-c{CONNECTIONS}", "-t1", f"-d{seconds}s", "--timeout", "5s"]
+        for header in self.headers:
+            options += ["-H", header]
+        if self.script:
+            options += ["-s", str(self.script)]
+        return parse_wrk(run_tool(["wrk", *options, f"http://127.0.0.1:{port}{self.path}"], seconds))
 
 
 def parse_wrk(output: str) -> int:
@@ -75,14 +116,6 @@ def run_tool(command: Sequence[str], seconds: int) -> str:
     if done.returncode:
         raise BenchError(f"{Path(command[0]).name} ended with status {done.returncode}: {done.stderr.strip()[-200:]}")
     return done.stdout
-
-
-def wrk(port: int, seconds: int, headers: Sequence[str]) -> int:
-    """Completed requests of 64 connections."""
-    options = [f"-c{CONNECTIONS}", "-t1", f"-d{seconds}s", "--timeout", "5s"]
-    for header in headers:
-        options += ["-H", header]
-    return parse_wrk(run_tool(["wrk", *options, f"http://127.0.0.1:{port}/small"], seconds))
 
 
 def bulk(port: int, seconds: int) -> float:
@@ -117,10 +150,7 @@ def costed(proxy: Proxy, load: Callable[[int, int], float], seconds: int, scale:
     return Sample(spent * scale / work, work, spent, time.monotonic() - start)
 
 
-def measure_wrk(*headers: str) -> Callable[[Kind, Plan], Sample]:
-    def load(port: int, seconds: int) -> float:
-        return wrk(port, seconds, headers)
-
+def measure_tcp(load: Load) -> Callable[[Kind, Plan], Sample]:
     def measure(kind: Kind, plan: Plan) -> Sample:
         with kind.start(plan.setup) as proxy:
             return costed(proxy, load, plan.seconds, 1e6)
@@ -128,9 +158,49 @@ def measure_wrk(*headers: str) -> Callable[[Kind, Plan], Sample]:
     return measure
 
 
-def measure_bulk(haproxy_pipe: int) -> Callable[[Kind, Plan], Sample]:
+def measure_http(load: Load, access_log: bool = False) -> Callable[[Kind, Plan], Sample]:
+    """In http mode; BenchError for a proxy that did not pool its backend connections or lost lines of its log."""
+
     def measure(kind: Kind, plan: Plan) -> Sample:
-        with kind.start(replace(plan.setup, haproxy_pipe=haproxy_pipe)) as proxy:
+        setup = replace(plan.setup, mode="http", access_log=access_log)
+        done: list[float] = []  # by warming up, and by the measurement
+
+        def counted(port: int, seconds: int) -> float:
+            done.append(load(port, seconds))
+            return done[-1]
+
+        accepted = connections_accepted(setup.backends[0])
+        with kind.start(setup) as proxy:
+            sample = costed(proxy, counted, plan.seconds, 1e6)
+            check_pooled(connections_accepted(setup.backends[0]) - accepted, sum(done))
+        if access_log:
+            check_logged(setup.access_file(kind.name), sum(done))
+        return sample
+
+    return measure
+
+
+def check_pooled(dialled: int, requests: float) -> None:
+    """Some dials are in order: wrk breaks off what it waits for when its time is up, and a proxy drops those."""
+    if dialled > POOL_SIZE * BACKENDS + requests / 20:
+        raise BenchError(f"{dialled} backend connections for {requests:.0f} requests: not pooled")
+
+
+def check_logged(path: Path, requests: float) -> None:
+    """After the proxy's end, as it may write late. The file goes: a fast proxy's is large, and lies in memory."""
+    try:
+        with path.open("rb") as file:
+            lines = sum(1 for _ in file)
+        path.unlink()
+    except OSError as error:
+        raise BenchError(f"no access log: {error}") from error
+    if lines < requests:
+        raise BenchError(f"{lines} lines of access log for {requests:.0f} requests")
+
+
+def measure_bulk(haproxy_pipe: int, mode: str = "tcp") -> Callable[[Kind, Plan], Sample]:
+    def measure(kind: Kind, plan: Plan) -> Sample:
+        with kind.start(replace(plan.setup, mode=mode, haproxy_pipe=haproxy_pipe)) as proxy:
             return costed(proxy, bulk, plan.seconds, 1e3)
 
     return measure
@@ -164,20 +234,40 @@ def open_sessions(port: int, holder: Holder, count: int, clients: list[socket.so
         holder.accept(batch)
 
 
-ROWS = {
-    row.name: row
-    for row in (
-        Row("message", "tcp message", "CPU us/request", 1.20, 1.00, measure_wrk()),
-        Row(
-            "connection",
-            "tcp connection per request",
-            "CPU us/request",
-            1.60,
-            1.20,
-            measure_wrk("Connection: close"),
-        ),
-        Row("bulk", "bulk, 64 MiB bodies", "CPU ms/GB", 0.90, 0.60, measure_bulk(64 << 10)),
-        Row("bulk-tuned", "bulk, HAProxy's pipes raised to 1 MiB", "CPU ms/GB", None, None, measure_bulk(1 << 20)),
-        Row("idle", "RSS per idle tcp session", "KB", 1.00, 0.50, measure_idle),
-    )
-}
+TCP_ROWS = (
+    Row("message", "tcp message", "CPU us/request", 1.20, 1.00, measure_tcp(Load())),
+    Row(
+        "connection",
+        "tcp connection per request",
+        "CPU us/request",
+        1.60,
+        1.20,
+        measure_tcp(Load(headers=("Connection: close",))),
+    ),
+    Row("bulk", "bulk, 64 MiB bodies", "CPU ms/GB", 0.90, 0.60, measure_bulk(64 << 10)),
+    Row("bulk-tuned", "bulk, HAProxy's pipes raised to 1 MiB", "CPU ms/GB", None, None, measure_bulk(1 << 20)),
+    Row("idle", "RSS per idle tcp session", "KB", 1.00, 0.50, measure_idle),
+)
+
+
+def http_row(name: str, title: str, load: Load, access_log: bool = False) -> Row:
+    return Row(f"http-{name}", f"http {title}", "CPU us/request", 1.60, 1.20, measure_http(load, access_log))
+
+
+SHORTEST = Load()
+AS_BROWSER = Load(headers=BROWSER)
+TRACED = Load("/traced", BROWSER, TRACED_SCRIPT)
+CLOSING = Load(headers=("Connection: close",))
+
+HTTP_ROWS = (
+    http_row("keepalive", "keep-alive, shortest request", SHORTEST),
+    http_row("keepalive-log", "keep-alive, shortest request, access log", SHORTEST, access_log=True),
+    http_row("browser", "keep-alive, 12 fields", AS_BROWSER),
+    http_row("browser-log", "keep-alive, 12 fields, access log", AS_BROWSER, access_log=True),
+    replace(http_row("varied", "keep-alive, headers differ each time", TRACED), must=None, goal=None),
+    http_row("connection", "connection per request", CLOSING),
+    Row("http-bulk", "http bulk, 64 MiB bodies", "CPU ms/GB", 0.90, 0.60, measure_bulk(64 << 10, "http")),
+    replace(http_row("caddy", "keep-alive against Caddy", SHORTEST), must=0.60, goal=0.35, baseline="caddy"),
+)
+
+ROWS = {row.name: row for row in (*TCP_ROWS, *HTTP_ROWS)}

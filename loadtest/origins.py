@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ http {{
     server {{
         {listens}
         location = /small {{ return 200 "{body}"; }}
+        location = /traced {{ add_header X-Trace $http_x_trace; return 200 "{body}"; }}
+        location = /connections {{ return 200 "$connection"; }}
         location = /bulk {{ root {directory}; }}
     }}
 }}
@@ -49,6 +52,15 @@ class Origins:
     """The ports of the http origin: one worker behind all of them."""
 
     ports: tuple[int, ...]
+
+
+def connections_accepted(port: int) -> int:
+    """How many connections the origin has accepted so far on all its ports, this one included."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/connections", timeout=10) as answer:
+            return int(answer.read())
+    except OSError as error:
+        raise BenchError(f"the origin does not answer: {error}") from error
 
 
 def nginx_user() -> str:
@@ -65,7 +77,7 @@ def write_bulk_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def http_origin(directory: Path, core: int, files: int) -> Iterator[Origins]:
-    """nginx with a small response at /small and the 64 MiB file at /bulk."""
+    """nginx with a small response at /small, one that repeats X-Trace at /traced, and the 64 MiB file at /bulk."""
     write_bulk_file(directory / "bulk")
     ports = tuple(free_port() for _ in range(BACKENDS))
     listens = " ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)

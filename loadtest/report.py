@@ -9,7 +9,6 @@ from typing import Any
 
 from measure import Row, Sample
 
-BASELINE = "haproxy"
 JUDGED = "gproxy"
 
 Outcome = Sample | str  # a str says why there is no sample
@@ -35,7 +34,7 @@ class RowResult:
 
     def ratio(self, proxy: str) -> float | None:
         """Median of the ratios within each round: neighbours in time share the machine's mood."""
-        pairs = zip(self.rounds[proxy], self.rounds.get(BASELINE, []), strict=False)
+        pairs = zip(self.rounds[proxy], self.rounds.get(self.row.baseline, []), strict=False)
         ratios = [a.cost / b.cost for a, b in pairs if isinstance(a, Sample) and isinstance(b, Sample) and b.cost > 0]
         return statistics.median(ratios) if ratios else None
 
@@ -79,7 +78,7 @@ def _line(result: RowResult, proxy: str) -> str:
 def markdown(results: Sequence[RowResult]) -> str:
     """The table, and below it each measurement that doesn't count, with its reason."""
     lines = [
-        "| work | unit | proxy | median | min-max | ratio to haproxy | must | goal | verdict |",
+        "| work | unit | proxy | median | min-max | ratio | must | goal | verdict |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(result, proxy) for result in results for proxy in result.rounds]
@@ -99,6 +98,7 @@ def as_json(results: Sequence[RowResult]) -> list[dict[str, Any]]:
         {
             "row": result.row.name,
             "unit": result.row.unit,
+            "baseline": result.row.baseline,
             "must": result.row.must,
             "goal": result.row.goal,
             "proxies": {proxy: _proxy_json(result, proxy) for proxy in result.rounds},

@@ -23,6 +23,8 @@ MAX_DEPTH = 32  # a real file needs 6
 MAX_ROW = 200  # looked at for a hint; the patterns are quadratic
 
 _BARE_IPV6 = re.compile(r"(?<![\"'\w])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:\d")
+_BARE_IPV6_IN_LIST = re.compile(r"[\[,] *:[0-9A-Fa-f:]")
+_BARE_WILDCARD = re.compile(r"[ \[]\*\.")
 
 
 def read_text(path: str) -> str:
@@ -127,6 +129,10 @@ def _hint(text: str, line: int) -> str:
     row = lines[line - 1][:MAX_ROW] if 0 < line <= len(lines) else ""
     if _BARE_IPV6.search(row):
         return '; quote an IPv6 address, such as "[::1]:9000"'
+    if _BARE_IPV6_IN_LIST.search(row):
+        return '; quote an IPv6 address, such as "::1"'
+    if _BARE_WILDCARD.search(row):
+        return '; quote a host that begins with a star, such as "*.example"'
     if row[: len(row) - len(row.lstrip())].count("\t"):
         return "; YAML is indented by spaces, not by tabs"
     if re.search(r"[{,\[].*\$\{", row):

@@ -62,7 +62,7 @@ def _route(value: Value) -> Section:
 
 
 def _warn_covered(routes: list[Section]) -> None:
-    """Of routes without a problem, those that an earlier one leaves nothing to."""
+    """Those that an earlier one leaves nothing to. With a problem there are no warnings, so these are good."""
     seen: dict[str, dict[str, int]] = {}  # host -> path -> line
     for route in routes:
         host, path = _comparable(route)
@@ -87,7 +87,7 @@ def _wider(host: str) -> Iterator[str]:
     if not host:
         return
     yield ""
-    labels = host.removeprefix("*.").split(".")
+    labels = host.split(".")
     for count in range(1, len(labels)):
         yield "*." + ".".join(labels[count:])
 
@@ -237,7 +237,7 @@ def refuse_http_keys(listener: Section) -> None:
 
 def check_http_listener(listener: Section) -> None:
     """What the keys say of each other."""
-    _warn_covered([route for route in listener.good.get("routes", []) if not route.unsure])
+    _warn_covered(listener.good.get("routes", []))
     line: int = listener.good.get("max_request_line", 0)
     head: int = listener.good.get("max_head", _DEFAULTS["max_head"])
     if listener.sure("max_head") and line > head:

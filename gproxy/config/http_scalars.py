@@ -46,7 +46,7 @@ def route_host(text: str) -> str:
     if "*" in name:
         hint = "leave it out for any host" if text == "*" else "write *.example for every name below example"
         raise ValueError(f"has a '*' that is not a whole first label: {shown(text)}; {hint}")
-    if ":" in name and _PORT.fullmatch(name):
+    if _PORT.fullmatch(name):
         raise ValueError(f"must be a host without a port, not {shown(text)}")
     if not _is_authority(name) or (below and name.startswith("[")):
         raise ValueError(f"must be a host such as app.example, *.example or [::1], not {shown(text)}")

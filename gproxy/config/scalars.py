@@ -223,7 +223,7 @@ def _bare(found: IPv4Network | IPv6Network) -> str:
 def _as_ipv4(found: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     """Clients are known by their IPv4 address, even where the kernel says ::ffff:10.0.0.1."""
     mapped = getattr(found.network_address, "ipv4_mapped", None)
-    return IPv4Network((mapped, found.prefixlen - 96)) if mapped is not None and found.prefixlen >= 96 else found
+    return IPv4Network((mapped, found.prefixlen - 96)) if mapped else found
 
 
 def statsd_prefix(text: str) -> str:

@@ -74,9 +74,10 @@ def retry_verdict(failure: Failure, *, idempotent: bool, replayable: bool, attem
 class RetryBudget:
     """The requests and retries of the last ten seconds, for one upstream."""
 
-    __slots__ = ("_requests", "_requests_in", "_retries", "_retries_in", "_second")
+    __slots__ = ("_requests", "_requests_in", "_retries", "_retries_in", "_second", "pending")
 
     def __init__(self) -> None:
+        self.pending = 0  # requests since the last look: hot code adds to it, and the next look dates them
         self._second = 0
         self._requests = 0  # the sums of the two lists below
         self._retries = 0
@@ -85,13 +86,19 @@ class RetryBudget:
 
     def request(self, now: float) -> None:
         """A new request, or tcp session: not a retry of one."""
+        self.pending += 1
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        """Date the requests that are pending; at least once a second or so."""
         slot = self._slot(now)
-        self._requests_in[slot] += 1
-        self._requests += 1
+        self._requests_in[slot] += self.pending
+        self._requests += self.pending
+        self.pending = 0
 
     def may_retry(self, now: float) -> bool:
         """Whether one more retry is within the budget. Ask, then tell `retried`."""
-        self._slot(now)
+        self.look(now)
         return self._retries < max(LEAST, self._requests // SHARE)
 
     def retried(self, now: float) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gproxy.core.settings import PoolSettings
-
 
 @dataclass(frozen=True, slots=True)
 class QuietEnd:
@@ -63,15 +61,4 @@ def safe_objection(end: ExchangeEnd) -> str | None:
         return "bytes came after the response"
     if not end.backend_keeps:
         return "the backend wants to close it"
-    return None
-
-
-def expired(settings: PoolSettings, age: float, idle: float, uses: int) -> str | None:
-    """Why an idle connection may be lent no more: its `age` and `idle` time in seconds, its `uses` so far."""
-    if idle >= settings.idle_timeout:
-        return "idle too long"
-    if age >= settings.max_age:
-        return "too old"
-    if uses >= settings.max_uses:
-        return "used up"
     return None

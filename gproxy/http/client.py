@@ -3,7 +3,7 @@
     IDLE ──▶ HEAD ──▶ ROUTING ──▶ UPLOAD ──▶ WAITING ──▶ DOWNLOAD ──▶ IDLE, LINGER or the end
                          └──────────────────────▶┘           └──▶ TUNNEL
 
-A session in IDLE has no greenlet: its stream's watcher starts one. No phase has a timer of its own: the
+A session that stays in IDLE has no greenlet: its stream's watcher finds it one. No phase has a timer of its own: the
 sweep compares what it saw last (`_Look`), so that a phase costs an assignment.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from gevent import GreenletExit, get_hub, getcurrent
 
+from gproxy.core.balance import RouteRequest
 from gproxy.core.settings import Timeouts
 from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
@@ -39,6 +40,7 @@ IDLE, HEAD, ROUTING, UPLOAD, WAITING, DOWNLOAD, LINGER, TUNNEL, OVER = Phase
 _BY_PROGRESS = frozenset((UPLOAD, DOWNLOAD))  # their deadline is for a standstill, not for the whole
 
 LINGER_FOR = 5.0  # seconds
+_RESTS_AFTER = 1.0  # seconds between two requests after which a session's greenlet is let go
 
 
 class Interrupted(GreenletExit):  # type: ignore[misc]  # gevent has no types
@@ -61,7 +63,7 @@ class ClientSide:
     """`data` is what the client has sent and nobody has used yet."""
 
     __slots__ = ("_look", "_looked_at", "backend_stream", "client", "closing", "context", "data",
-                 "exchanges", "finished", "greenlet", "peer", "peer_name", "phase", "started",
+                 "exchanges", "finished", "greenlet", "peer", "peer_name", "phase", "route_request", "started",
                  "timeouts", "trusted")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
@@ -69,6 +71,7 @@ class ClientSide:
         self.client = Stream(sock, get_hub())
         self.peer = peer
         self.peer_name = peer[0] if isinstance(peer, tuple) else ""
+        self.route_request = RouteRequest(self.peer_name, context.name)
         self.trusted = context.trusts(peer)
         self.data = b""
         self.finished = False  # the client has sent FIN: it may still read
@@ -87,7 +90,7 @@ class ClientSide:
     def _spoke(self) -> None:
         """The client's socket is readable while nobody reads it."""
         if self.phase is IDLE:
-            self._wake()
+            self.resume()
             return
         if len(self.data) >= READ_SIZE or self.finished:
             self.client.pause()
@@ -104,7 +107,8 @@ class ClientSide:
             self.finished = True
             self.client.pause()
 
-    def _wake(self) -> None:
+    def resume(self) -> None:
+        """The client has sent something, or has left, after it was between two requests."""
         raise NotImplementedError
 
     # Deadlines.
@@ -120,6 +124,10 @@ class ClientSide:
         elif now - self._looked_at >= self._limit():
             self._looked_at = now
             self.overdue()
+
+    def at_rest(self, now: float) -> bool:
+        """Whether the sweep has seen no change for a while."""
+        return now - self._looked_at >= _RESTS_AFTER
 
     def _limit(self) -> float:
         match self.phase:

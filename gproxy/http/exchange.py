@@ -75,28 +75,27 @@ class _BackendDied(Exception):
 class Exchange:
     """`status` is 0 until a response's head was sent."""
 
-    __slots__ = ("_backend_stream", "_client", "_context", "_head", "_idempotent", "began", "block",
-                 "bytes_in", "bytes_out", "code", "ended", "head_at", "head_only", "method", "read_at",
-                 "request_id", "response_at", "search", "status", "tail", "target", "upload")  # fmt: skip
+    # Defaults stand here, because an Exchange is made for every request and most of it stays as it is.
+    status = 0
+    response_at: float | None = None
+    upload: Upload | None = None
+    search: Search | None = None
+    bytes_in = bytes_out = 0
+    tail = b""  # bytes of the backend's behind a 101
+    _backend_stream: Stream | None = None
 
-    def __init__(self, client: ClientSide, method: bytes, target: bytes, block: RequestBlock, began: float):
+    def __init__(
+        self, client: ClientSide, method: bytes, target: bytes, block: RequestBlock, began: float, read_at: float
+    ):
         self._client = client
-        self._context = client.context
+        self._context = context = client.context
         self.method = method
         self.target = target
         self.block = block
         self.began = began
-        self.read_at = client.context.clock()
-        self.response_at: float | None = None
+        self.read_at = read_at
         self.head_only = method == b"HEAD"
-        self.status = 0
-        self.bytes_in = self.bytes_out = 0
-        self.code = Ended.NORMAL
-        self.upload: Upload | None = None
-        self.search: Search | None = None
-        self.request_id = block.request_id or client.context.new_id()
-        self._backend_stream: Stream | None = None
-        self.tail = b""  # bytes of the backend's behind a 101
+        self.request_id = block.request_id or context.new_id()
 
     @property
     def backend(self) -> Backend | None:
@@ -107,10 +106,6 @@ class Exchange:
         """As the client wrote it; empty for a request that was never read."""
         return (b"HTTP/1.1" if self.block.minor else b"HTTP/1.0") if self.method else b""
 
-    @property
-    def replayable(self) -> bool:
-        return self.upload is None or self.upload.replayable
-
     # The whole.
 
     def run(self, client_lines: bytes) -> bool:
@@ -118,25 +113,27 @@ class Exchange:
         client, context, block = self._client, self._context, self.block
         target = context.default if context.routes.trivial else context.target(block.host, self.target)
         client.timeouts = target.timeouts
-        if block.framing is not _NO_BODY and block.framing.body is not Body.NONE:
+        if not block.bodiless:
             self.upload = Upload(client, block.framing)
         self._head = request_bytes(block, self.method, self.target, client_lines, self.request_id)
         client.phase = ROUTING
-        self.search = Search(context, target, self._route_request(target), client.client.sock)
-        target.upstream.retries.request(self.read_at)
+        upstream = target.upstream
+        upstream.retries.pending += 1
+        request = self._route_request(target) if upstream.looks_inside else client.route_request
+        search = self.search = Search(context, target, request, client.client.sock, self.read_at)
         try:
-            response, rest = self._ask()
+            response, rest = self._ask(search)
             if response.switching:
                 self._switch(response, rest)
                 return True
-            self._respond(response, rest)
+            self._respond(response, rest, search)
         except BaseException:
             self._drop()
             raise
         return False
 
     def _route_request(self, target: Target) -> RouteRequest:
-        """What the balancing policy may want to know."""
+        """What a balancing policy may want to know that looks inside requests."""
         client, settings = self._client, target.upstream.settings
         key = sticky = ""
         if settings.balance.kind == "hash":
@@ -148,58 +145,57 @@ class Exchange:
 
     # Asking.
 
-    def _ask(self) -> tuple[ResponseBlock, bytes]:
+    def _ask(self, search: Search) -> tuple[ResponseBlock, bytes]:
         """The head of the final response, and what came behind it; as many tries as do no harm."""
         idempotent = self.method in IDEMPOTENT
-        fresh = False
-        attempts = 0
+        # Who can't try again looks twice before they use a connection.
+        look = not idempotent or self.upload is not None
+        connection = search.borrow_idle(look) or search.connect(look=look)
+        attempts = 1
         while True:
-            connection = self._connect(fresh, look=not (idempotent and self.replayable), again=attempts > 0)
-            attempts += 1
             try:
                 return self._ask_once(connection)
             except _BackendDied as death:
-                failure = Failure.REUSED_DIED if connection.uses > 1 else Failure.FRESH_DIED
-                if connection.uses > 1:
-                    self._backend().idle_closed(connection.rested)
-                unsent = death.unsent
-            self._stop_upload()
-            verdict = self._verdict(failure, idempotent or unsent, attempts)
-            failed = self._backend()
+                verdict = self._verdict(search, connection, idempotent or death.unsent, attempts)
+            backend = search.backend
+            assert backend is not None
             self._drop()
             if verdict is Verdict.GIVE_UP:
                 raise Refused(502, Ended.NO_RESPONSE, "the backend ended the connection before its response")
-            fresh = verdict is Verdict.FRESH_CONNECTION
-            assert self.search is not None
-            if not fresh:
-                self.search.tried += (failed,)
-            self.search.retried(failed)
+            if verdict is Verdict.NEXT_BACKEND:
+                search.tried += (backend,)
+            search.retried(backend)
             self._client.phase = ROUTING
+            connection = self._connect_again(search, fresh=verdict is Verdict.FRESH_CONNECTION)
+            attempts += 1
 
-    def _verdict(self, failure: Failure, idempotent: bool, attempts: int) -> Verdict:
-        """What to do after a failure, within the retry budget."""
-        assert self.search is not None
-        upstream = self.search.target.upstream
+    def _verdict(self, search: Search, connection: PooledConnection, harmless: bool, attempts: int) -> Verdict:
+        """What to do after a connection has died, within the retry budget."""
+        self._stop_upload()
+        upstream, now = search.target.upstream, self._context.clock()
+        failure = Failure.FRESH_DIED
+        if connection.uses > 1:
+            failure = Failure.REUSED_DIED
+            assert search.backend is not None
+            search.backend.idle_closed(connection.rested)
         verdict = retry_verdict(
             failure,
-            idempotent=idempotent,
-            replayable=self.replayable,
+            idempotent=harmless,
+            replayable=self.upload is None or self.upload.replayable,
             attempts=attempts,
             retries=upstream.settings.retries,
         )
-        if verdict is not Verdict.GIVE_UP:
-            now = self._context.clock()
-            if not upstream.retries.may_retry(now):
-                return Verdict.GIVE_UP
-            upstream.retries.retried(now)
+        if verdict is Verdict.GIVE_UP or not upstream.retries.may_retry(now):
+            return Verdict.GIVE_UP
+        upstream.retries.retried(now)
         return verdict
 
-    def _connect(self, fresh: bool, look: bool, again: bool) -> PooledConnection:
-        assert self.search is not None
+    def _connect_again(self, search: Search, *, fresh: bool) -> PooledConnection:
+        """After a failure, which is what the client is told of where nobody else can serve."""
         try:
-            return self.search.connect(fresh=fresh, look=look)
+            return search.connect(fresh=fresh)
         except NotServed as refusal:
-            if again and refusal.code is Ended.NO_BACKEND:
+            if refusal.code is Ended.NO_BACKEND:
                 raise Refused(502, Ended.NO_RESPONSE, "the backends ended the connection before a response") from None
             raise
 
@@ -208,9 +204,9 @@ class Exchange:
         client, upload = self._client, self.upload
         stream = connection.stream
         if stream is None:
-            stream = connection.stream = Stream(connection.sock, client.client.hub)
+            stream = connection.attach(Stream(connection.sock, client.client.hub), self._backend().pool)
         client.backend_stream = self._backend_stream = stream
-        before = stream.moved
+        before = stream.sent
         try:
             if upload is None:
                 client.phase = WAITING
@@ -222,37 +218,38 @@ class Exchange:
                 if upload.done:
                     client.phase = WAITING
         except PeerReset:
-            if stream.moved == before:
+            if stream.sent == before:
                 raise _BackendDied(unsent=True) from None
             # It takes no more, but it may have answered: that is still to be read.
         return self._response_head(stream)
 
     def _response_head(self, stream: Stream) -> tuple[ResponseBlock, bytes]:
+        context = self._context
         data = b""
         interims = checked = 0
         while True:
             try:
-                more = stream.read()
+                data += stream.read() or self._ended_early(data, interims)
             except PeerReset:
-                more = b""
-            if not more:
-                if data or interims:
-                    raise Refused(502, Ended.NO_RESPONSE, "the backend ended the connection amid its response's head")
-                raise _BackendDied(unsent=False)
-            data = data + more if data else more
-            while (end := data.find(b"\r\n\r\n", max(0, checked - 3)) + 4) > 3:
-                head = data[:end] if end != len(data) else data
-                block = self._context.responses.get(head) or self._read_head(head)
-                rest = data[end:] if end != len(data) else b""
+                self._ended_early(data, interims)
+            while (end := data.find(b"\r\n\r\n", checked) + 4) > 3:
+                head = data[:end]
+                block = context.responses.get(head) or self._read_head(head)
+                data = data[end:]
                 if not block.interim:
-                    self.response_at = self._context.clock()
-                    return block, rest
+                    self.response_at = context.clock()
+                    return block, data
                 interims += 1
                 self._forward_interim(block, interims)
-                data = rest
                 checked = 0
             self._check_unfinished(data, checked)
-            checked = len(data)
+            checked = max(0, len(data) - 3)
+
+    def _ended_early(self, data: bytes, interims: int) -> bytes:
+        """The backend has ended the connection before the end of its response's head."""
+        if data or interims:
+            raise Refused(502, Ended.NO_RESPONSE, "the backend ended the connection amid its response's head")
+        raise _BackendDied(unsent=False)
 
     def _read_head(self, head: bytes) -> ResponseBlock:
         try:
@@ -275,36 +272,33 @@ class Exchange:
         if number > _INTERIM_LIMIT:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend sent too many interim responses")
         if self.block.minor:
-            self._send(block.start_and_fields + b"\r\n")
+            self._client.client.write(block.start_and_fields + b"\r\n")
 
     # Responding.
 
-    def _respond(self, block: ResponseBlock, rest: bytes) -> None:
+    def _respond(self, block: ResponseBlock, rest: bytes, search: Search) -> None:
         """Send the response, and part with the backend."""
         client, upload = self._client, self.upload
-        if block.status == 101:
-            raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend switched to a protocol that nobody asked for")
-        framing = _NO_BODY if self.head_only else block.framing
         if upload is not None and not upload.done:
             client.closing = True  # an early response: the rest of the request stays unread
         client.phase = DOWNLOAD
-        self.status = block.status
-        head = self._client_head(block, framing)
-        if framing.body is Body.LENGTH and len(rest) == framing.length:
-            # All of it is at hand: the backend's connection is free before a slow client is served.
-            self._release(block, reusable=True)
-            self._send(head + rest)
-        elif framing.body is Body.NONE:
-            self._release(block, reusable=not rest)
-            self._send(head)
+        if self.block.plain and block.plain and not (client.closing or self.head_only or search.target.upstream.sticks):
+            length, head = block.length, block.whole
         else:
-            self._relay_body(block, framing, head, rest)
+            length, head = (0 if self.head_only else block.length), self._client_head(block)
+        self.status = block.status
+        if len(rest) == length:
+            # All of it is at hand: the backend's connection is free before a slow client is served.
+            self._release(block, search, reusable=True)
+            client.client.write(head + rest)
+        else:
+            self._relay_body(block, head, rest, search)
 
-    def _relay_body(self, block: ResponseBlock, framing: Framing, head: bytes, rest: bytes) -> None:
+    def _relay_body(self, block: ResponseBlock, head: bytes, rest: bytes, search: Search) -> None:
         client, stream = self._client.client, self._backend_stream
         assert stream is not None
+        framing = _NO_BODY if self.head_only else block.framing
         reader = body_reader(framing, self._context.limits, 502)
-        sent = client.moved
         try:
             if reader is None:
                 client.write(head)
@@ -318,19 +312,17 @@ class Exchange:
             raise CutOff(Ended.BACKEND_RESET) from None
         except Malformed:
             raise CutOff(Ended.BODY_MALFORMED) from None
-        finally:
-            self.bytes_out += client.moved - sent
-        self._release(block, reusable=not left and framing.body is not Body.UNTIL_CLOSE)
+        self._release(block, search, reusable=not left and framing.body is not Body.UNTIL_CLOSE)
 
     def _last_chunk(self, reader: BodyReader) -> bytes:
         trailers = getattr(reader, "trailers", None)
         return encode_last(trailers and end_to_end_trailers(trailers, self._context.options.response_ruled))
 
-    def _client_head(self, block: ResponseBlock, framing: Framing) -> bytes:
+    def _client_head(self, block: ResponseBlock) -> bytes:
         """The head as this client may have it, its blank line included."""
         client = self._client
-        if not self.block.minor and framing.body in (Body.CHUNKED, Body.UNTIL_CLOSE):
-            client.closing = True
+        if not self.block.minor and block.framing.body in (Body.CHUNKED, Body.UNTIL_CLOSE):
+            client.closing = client.closing or not self.head_only
             head = block.close_delimited
         else:
             head = block.for_head if self.head_only else block.start_and_fields
@@ -343,7 +335,7 @@ class Exchange:
         if not block.has_date:
             head += b"Date: %b\r\n" % self._context.date()
         search = self.search
-        if search is not None and search.target.upstream.settings.sticky is not None:
+        if search is not None and search.target.upstream.sticks:
             head += self._sticky(search)
         return head + b"\r\n"
 
@@ -357,14 +349,6 @@ class Exchange:
             return b""
         return set_cookie(settings, token)
 
-    def _send(self, data: bytes) -> None:
-        client = self._client.client
-        sent = client.moved
-        try:
-            client.write(data)
-        finally:
-            self.bytes_out += client.moved - sent
-
     # Upgrades.
 
     def _switch(self, block: ResponseBlock, rest: bytes) -> None:
@@ -373,29 +357,28 @@ class Exchange:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend switched to a protocol that nobody asked for")
         self._client.phase = DOWNLOAD
         self.status = block.status
-        self._send(block.start_and_fields + b"\r\n")
+        self._client.client.write(block.start_and_fields + b"\r\n")
         self.tail = rest
 
     # Parting with the backend.
 
-    def _release(self, block: ResponseBlock, *, reusable: bool) -> None:
+    def _release(self, block: ResponseBlock, search: Search, *, reusable: bool) -> None:
         """Give the connection back; `reusable` as far as the response's own end goes."""
-        search, upload = self.search, self.upload
-        assert search is not None
-        connection, backend = search.connection, search.backend
+        connection, backend, upload = search.connection, search.backend, self.upload
         assert connection is not None
         assert backend is not None
         self._backend_stream = self._client.backend_stream = None
         if upload is not None and not upload.done:
             upload.stop()
             reusable = False
-        if not (reusable and block.keep_alive and backend.upstream.shares):
+        if not (reusable and block.keep_alive and search.target.upstream.shares):
             connection.close()
             reusable = False
         elif block.keep_alive_timeout is not None:
             backend.idle_promised(block.keep_alive_timeout)
         backend.pool.release(connection, reusable=reusable)
-        backend.responded(block.status)
+        if search.target.upstream.judges:
+            backend.responded(block.status)
 
     def _drop(self) -> None:
         """Close the backend's connection, if there is one."""

@@ -25,7 +25,11 @@ class Greenlets:
 
     def run(self, work: Callable[..., None], *args: Any) -> None:
         """Run it at once, up to its first wait."""
-        self._one().switch(work, args)
+        resting = self._resting
+        greenlet = resting.pop() if resting else None
+        if greenlet is None or greenlet.dead:
+            greenlet = self._one()
+        greenlet.switch(work, args)
 
     def later(self, work: Callable[..., None], *args: Any) -> None:
         """Run it when the hub has done what it is at."""

@@ -18,6 +18,7 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
@@ -25,7 +26,6 @@ import gevent
 from gevent import get_hub
 from gevent.queue import LifoQueue
 
-from gproxy.core.reuse import expired
 from gproxy.core.settings import PoolSettings
 from gproxy.errors import DialError
 from gproxy.net.connection import has_input, is_closed
@@ -46,18 +46,21 @@ class PoolEvent(Enum):
 class PooledConnection:
     """One connection to a backend. `uses` counts its sessions, the present one included."""
 
-    __slots__ = ("_on_readable", "_watcher", "dialled_at", "greeted", "idle_since", "rested", "sock", "stream", "uses")
+    __slots__ = ("_on_readable", "_watcher", "dialled_at", "greeted", "idle_since", "lend_until",
+                 "rested", "sock", "spoke", "stream", "uses")  # fmt: skip
 
     def __init__(self, sock: Socket, now: float):
         self.sock = sock
         self.dialled_at = now
         self.idle_since = now
+        self.lend_until = inf
         self.rested = 0.0  # seconds it was idle before it was lent
         self.uses = 0
         self.greeted = False  # fresh, and the server has spoken
         self.stream: Stream | None = None  # in http, where it outlives the exchanges
         self._watcher: Any = None
         self._on_readable: Callable[[PooledConnection], None] | None = None
+        self.spoke: Callable[[], None] | None = None
 
     @property
     def reused(self) -> bool:
@@ -66,15 +69,10 @@ class PooledConnection:
 
     def watch(self, loop: Any, on_readable: Callable[[PooledConnection], None]) -> None:
         self._on_readable = on_readable
-        if self.stream is not None:
-            self.stream.on_idle(self._readable)
-            return
         self._watcher = loop.io(self.sock.fileno(), _READ)
         self._watcher.start(self._readable)
 
     def unwatch(self) -> None:
-        if self.stream is not None:
-            self.stream.on_idle(None)
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()
@@ -88,7 +86,14 @@ class PooledConnection:
         self.unwatch()
         if self.stream is not None:
             self.stream.close()
+            self.spoke = None  # it refers to us
         self.sock.close()
+
+    def attach(self, stream: Stream, pool: ConnectionPool) -> Stream:
+        """From now on the stream watches it while it is idle."""
+        self.stream = stream
+        self.spoke = partial(pool.spoke, self)
+        return stream
 
     def _readable(self) -> None:
         if self._on_readable is not None:
@@ -103,9 +108,6 @@ class PoolOwner(Protocol):
 
     def dial(self) -> Socket:
         """A fresh connection; DialError where there can be none."""
-
-    def wants_idle(self) -> bool:
-        """Whether idle connections are of use now."""
 
     def slot_freed(self) -> None:
         """Somebody who waits may be served."""
@@ -131,6 +133,7 @@ class ConnectionPool:
         self.settings = settings
         self.max_connections = max_connections
         self.borrowed = 0
+        self.wanted = True  # whether idle connections are of use now
         self.idle_limit = inf  # seconds after which the backend is known to close idle connections
         self._owner = owner
         self._clock = clock
@@ -162,26 +165,48 @@ class ConnectionPool:
         `fresh` wants none that was used before. Without `look` the pool trusts that its watcher has seen
         every end: for borrowers who can try again.
         """
-        connection = None if fresh or not self._idle.qsize() else self._take(look)
+        connection = None if fresh else self.lend(self._clock(), look=look)
         if connection is None:
             self._make_room()
             connection = PooledConnection((dial or self._owner.dial)(), self._clock())
-        connection.uses += 1
+            connection.uses = 1
         if self.settings.preconnect:
             self._refill()
         return connection
+
+    def lend(self, now: float, *, look: bool) -> PooledConnection | None:
+        """The idle connection used last, for a reserved slot; None where there is none that is fit."""
+        idle = self._idle
+        while idle.qsize():
+            connection: PooledConnection = idle.get_nowait()
+            stream = connection.stream
+            if stream is not None:
+                stream.idle_callback = None
+            else:
+                connection.unwatch()
+            rested = connection.rested = now - connection.idle_since
+            if now >= connection.lend_until or rested >= self.idle_limit:
+                connection.close()
+            elif not look or connection.is_alive():
+                connection.uses += 1
+                return connection
+            else:
+                self._ended(connection, now)
+        return None
 
     def release(self, connection: PooledConnection | None, *, reusable: bool = False) -> None:
         """Give a slot back, with its connection unless the dial failed. Without `reusable` it must be closed."""
         self.borrowed -= 1
         if connection is not None and reusable:
-            self._keep(connection)
+            self._keep(connection, self._clock())
         self._owner.slot_freed()
 
     def sweep(self, now: float) -> None:
         """Close what has been idle too long, is too old or is closed behind its greeting; dial ahead."""
         for connection in list(self._idle.queue):
-            if self._objection(connection, now) or (connection.greeted and is_closed(connection.sock)):
+            idle = now - connection.idle_since
+            over = now >= connection.lend_until or idle >= self.idle_limit
+            if over or (connection.greeted and is_closed(connection.sock)):
                 self._drop(connection)
         if self.settings.preconnect:
             self._refill()
@@ -203,26 +228,6 @@ class ConnectionPool:
         if self.max_connections is not None and self.idle and self.borrowed + self.idle > self.max_connections:
             self._drop(self._idle.queue[0])
 
-    def _take(self, look: bool) -> PooledConnection | None:
-        now = self._clock()
-        while self._idle.qsize():
-            connection: PooledConnection = self._idle.get_nowait()
-            connection.unwatch()
-            if self._objection(connection, now):
-                connection.close()
-            elif not look or connection.is_alive():
-                connection.rested = now - connection.idle_since
-                return connection
-            else:
-                self._ended(connection, now)
-        return None
-
-    def _objection(self, connection: PooledConnection, now: float) -> str | None:
-        age, idle = now - connection.dialled_at, now - connection.idle_since
-        if idle >= self.idle_limit:
-            return "the backend would close it soon"
-        return expired(self.settings, age, idle, connection.uses)
-
     def _ended(self, connection: PooledConnection, now: float) -> None:
         """An idle connection was closed by the backend, or spoke out of turn."""
         if is_closed(connection.sock):
@@ -233,24 +238,32 @@ class ConnectionPool:
             self._owner.pool_event(PoolEvent.DIRTY)
         connection.close()
 
-    def _keep(self, connection: PooledConnection) -> None:
-        now = self._clock()
-        connection.idle_since = now
-        if self._closed or not self._owner.wants_idle() or self._objection(connection, now):
+    def _keep(self, connection: PooledConnection, now: float) -> None:
+        settings, idle = self.settings, self._idle
+        old_at = connection.dialled_at + settings.max_age
+        if self._closed or not self.wanted or connection.uses >= settings.max_uses or now >= old_at:
             connection.close()
             return
-        if self._idle.qsize() >= self.settings.size:
-            self._drop(self._idle.queue[0])
+        connection.idle_since = now
+        connection.lend_until = min(now + settings.idle_timeout, old_at)
+        if idle.qsize() >= settings.size:
+            self._drop(idle.queue[0])
             self._owner.pool_event(PoolEvent.OVERFLOW)
-        self._idle.put_nowait(connection)
-        connection.watch(get_hub().loop, self._spoke)
+        idle.put_nowait(connection)
+        stream = connection.stream
+        if stream is None:
+            connection.watch(get_hub().loop, self.spoke)
+        elif stream.watching:
+            stream.idle_callback = connection.spoke
+        else:
+            stream.on_idle(connection.spoke)
 
     def _drop(self, connection: PooledConnection) -> None:
         self._idle.queue.remove(connection)
         connection.close()
         self._owner.slot_freed()
 
-    def _spoke(self, connection: PooledConnection) -> None:
+    def spoke(self, connection: PooledConnection) -> None:
         """An idle connection became readable."""
         if not connection.uses and not is_closed(connection.sock):
             connection.greeted = True
@@ -269,13 +282,13 @@ class ConnectionPool:
     def _lacks(self) -> bool:
         used = self.borrowed + self.idle
         has_room = self.max_connections is None or used < self.max_connections
-        return not self._closed and self.idle < self.settings.preconnect and has_room and self._owner.wants_idle()
+        return not self._closed and self.idle < self.settings.preconnect and has_room and self.wanted
 
     def _fill(self) -> None:
         """Dial until there are enough, each in a reserved slot; after a failure wait, longer each time."""
         try:
             while self._lacks():
-                self._keep(self._dial_ahead())
+                self._keep(self._dial_ahead(), self._clock())
                 self._back_off = _FIRST_BACK_OFF
         except DialError:
             self._fill_at = self._clock() + self._back_off

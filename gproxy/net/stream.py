@@ -24,9 +24,6 @@ READ_SIZE = 64 * 1024  # bytes at most in one read
 
 _READ, _WRITE = 1, 2  # libev's event masks
 
-_buffer = bytearray(READ_SIZE)  # one for the process: what is read leaves it before anything else runs
-_view = memoryview(_buffer)
-
 
 class PeerReset(Exception):
     """The peer of `stream` takes or gives no more bytes: it has reset the connection."""
@@ -37,21 +34,27 @@ class PeerReset(Exception):
 
 
 class Stream:
-    """`moved` counts the bytes read and written."""
+    """`received` and `sent` count bytes."""
 
-    __slots__ = ("_on_idle", "_reader", "_reading", "_watching", "_writer", "_writing", "hub", "moved", "sock")
+    __slots__ = ("_reader", "_reading", "_writer", "_writing", "hub", "idle_callback", "received",
+                 "sent", "sock", "watching")  # fmt: skip
 
     def __init__(self, sock: Socket, hub: Hub):
         self.sock = sock
-        self.moved = 0
+        self.received = self.sent = 0
         self.hub = hub
-        self._on_idle: Callable[[], None] | None = None
+        self.idle_callback: Callable[[], None] | None = None
         self._reading: Any = None  # the greenlet that waits for bytes
         self._writing: Any = None  # the one that waits for room
         self._writer: Any = None
         self._reader = hub.loop.io(sock.fileno(), _READ)
         self._reader.start(self._readable)
-        self._watching = True
+        self.watching = True
+
+    @property
+    def moved(self) -> int:
+        """Bytes both ways: while they stay the same, nothing moves."""
+        return self.received + self.sent
 
     @property
     def wants_room(self) -> bool:
@@ -64,50 +67,58 @@ class Stream:
         """What has come, at least a byte; b"" at the end. Waits. PeerReset."""
         while True:
             self.wait_readable()
-            data = self.read_now()
-            if data is not None:
-                return data
+            try:
+                data = self.sock.recv(READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise PeerReset(self, error) from None
+            self.received += len(data)
+            return data
 
     def read_now(self) -> bytes | None:
         """What has come, b"" at the end, None where there is nothing now. PeerReset."""
         try:
-            size = self.sock.recv_into(_buffer)
+            data = self.sock.recv(READ_SIZE)
         except BlockingIOError:
             return None
         except OSError as error:
             raise PeerReset(self, error) from None
-        self.moved += size
-        return _view[:size].tobytes()
+        self.received += len(data)
+        return data
 
     def wait_readable(self) -> None:
         """Wait for bytes or an end."""
-        if not self._watching:
+        if not self.watching:
             self._reader.start(self._readable)
-            self._watching = True
+            self.watching = True
         self._reading = me = getcurrent()
         try:
             self.hub.switch()
-        finally:
+        except BaseException:
             if self._reading is me:  # else somebody has begun to read while this one was being interrupted
                 self._reading = None
+            raise
 
     def on_idle(self, callback: Callable[[], None] | None) -> None:
         """Whom to tell of a readable socket while nobody reads; in the hub, where it must not wait."""
-        self._on_idle = callback
-        if callback is not None and not self._watching:
+        self.idle_callback = callback
+        if callback is not None and not self.watching:
             self._reader.start(self._readable)
-            self._watching = True
+            self.watching = True
 
     def pause(self) -> None:
         """Leave what comes in the kernel until somebody reads."""
         self._reader.stop()
-        self._watching = False
+        self.watching = False
 
     def _readable(self) -> None:
-        if self._reading is not None:
-            self._reading.switch()
-        elif self._on_idle is not None:
-            self._on_idle()
+        reading = self._reading
+        if reading is not None:
+            self._reading = None
+            reading.switch()
+        elif self.idle_callback is not None:
+            self.idle_callback()
         else:
             self.pause()
 
@@ -121,7 +132,7 @@ class Stream:
             sent = 0
         except OSError as error:
             raise PeerReset(self, error) from None
-        self.moved += sent
+        self.sent += sent
         if sent != len(data):
             self._write_rest(memoryview(data)[sent:])
 
@@ -134,7 +145,7 @@ class Stream:
                 continue
             except OSError as error:
                 raise PeerReset(self, error) from None
-            self.moved += sent
+            self.sent += sent
             rest = rest[sent:]
 
     def _wait_writable(self) -> None:
@@ -180,7 +191,7 @@ class Stream:
             if error.errno in CANNOT_SPLICE:
                 return 0
             raise PeerReset(self, error) from None
-        self.moved += part
+        self.received += part
         return part
 
     def drain(self, pipe: Pipe) -> None:
@@ -190,12 +201,12 @@ class Stream:
             try:
                 pipe.drain(self.sock.fileno())
             except BlockingIOError:
-                self.moved += before - pipe.pending
+                self.sent += before - pipe.pending
                 self._wait_writable()
                 continue
             except OSError as error:
                 raise PeerReset(self, error) from None
-            self.moved += before
+            self.sent += before
             return
 
     # Ending.
@@ -208,13 +219,13 @@ class Stream:
 
     def release(self) -> Socket:
         """Let go of the socket: the caller's from now on."""
-        self._on_idle = None
+        self.idle_callback = None
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
         self._reader = self._writer = None
-        self._watching = False
+        self.watching = False
         return self.sock
 
     def close(self) -> None:

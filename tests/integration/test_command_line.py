@@ -73,15 +73,15 @@ def test_a_directory_for_a_file(tmp_path):
     assert refused(tmp_path, "-t", ".") == ".: can't be read: Is a directory\n"
 
 
-@pytest.mark.parametrize("name", ["gproxy.yaml", "gproxy.json"])
+@pytest.mark.parametrize("name", ["gproxy.yaml", "gproxy.json", "http.yaml"])
 def test_the_examples_pass_the_check(tmp_path, name):
     done = gproxy(tmp_path, "-t", str(TOP / "etc" / name))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_http_listener_is_refused(tmp_path):
-    said = refused_config(tmp_path, GOOD.replace("upstream: app", "upstream: app, mode: http"))
-    assert said == "config.yaml:1: listeners[0].mode: http listeners come in a later version; use mode: tcp\n"
+def test_an_unknown_mode_is_refused(tmp_path):
+    said = refused_config(tmp_path, GOOD.replace("upstream: app", "upstream: app, mode: htp"))
+    assert said == "config.yaml:1: listeners[0].mode: must be one of tcp, http, not 'htp'; did you mean 'http'?\n"
 
 
 def test_more_than_one_worker_is_refused(tmp_path):

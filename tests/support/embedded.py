@@ -6,18 +6,18 @@ import socket
 from typing import Any
 
 from gproxy import config
-from gproxy.core.record import SessionRecord
 from gproxy.metrics import Slot
-from gproxy.tcp import TcpService, TcpSession
 from gproxy.worker import Worker
+from tests.support.clock import FakeClock
 from tests.support.loopback import TIMEOUT, Peer, PlayedBackend, wrap
 from tests.support.poll import eventually
 
 _YAML = """
 log: {{access: off}}
-listeners: [{{name: web, bind: "{bind}", upstream: app, {listener}}}]
+listeners: [{{name: web, mode: {mode}, bind: "{bind}", upstream: app, {listener}}}]
 upstreams:
   app: {{health_check: {{type: none}}, backends: [{backends}], {upstream}}}
+  {further}
 """
 
 
@@ -25,10 +25,8 @@ class _Records:
     """In the access log's place."""
 
     def __init__(self) -> None:
-        self.ended: list[SessionRecord] = []
-
-    def session(self, record: SessionRecord) -> None:
-        self.ended.append(record)
+        self.ended: list[Any] = []
+        self.session = self.exchange = self.ended.append
 
 
 def backend(played: PlayedBackend | str, keys: str = "") -> str:
@@ -40,23 +38,34 @@ def backend(played: PlayedBackend | str, keys: str = "") -> str:
 class Embedded:
     """`with Embedded(backend(played)) as proxy:` serves on the listener `web` with the upstream `app`.
 
-    `listener` and `upstream` are further keys of theirs in YAML's flow style, `parts` are
-    Worker's: a clock, a dial.
+    `listener` and `upstream` are further keys of theirs in YAML's flow style, `further` is another
+    upstream such as `api: {...}`, `parts` are Worker's: a clock, a dial.
     """
 
-    def __init__(self, *backends: str, bind: str = "127.0.0.1:0", listener: str = "", upstream: str = "", **parts: Any):
-        text = _YAML.format(backends=", ".join(backends), bind=bind, listener=listener, upstream=upstream)
+    mode = "tcp"
+
+    def __init__(
+        self,
+        *backends: str,
+        bind: str = "127.0.0.1:0",
+        listener: str = "",
+        upstream: str = "",
+        further: str = "",
+        **parts: Any,
+    ):
+        keys = {"bind": bind, "listener": listener, "upstream": upstream, "further": further}
+        text = _YAML.format(backends=", ".join(backends), mode=self.mode, **keys)
         self.worker = Worker(config.parse(text, "test", {}), **parts)
         self._records = _Records()
         self.service.access_log = self._records
         self._clients: list[Peer] = []
 
     @property
-    def service(self) -> TcpService:
+    def service(self) -> Any:
         return self.worker.services[0]
 
     @property
-    def sessions(self) -> list[TcpSession]:
+    def sessions(self) -> list[Any]:
         return list(self.worker.sessions)
 
     def connect(self) -> Peer:
@@ -68,18 +77,43 @@ class Embedded:
         self._clients.append(peer)
         return peer
 
-    def ended(self, count: int = 1) -> list[SessionRecord]:
-        """The access log's records, once there are so many."""
-        eventually(lambda: len(self._records.ended) >= count, TIMEOUT, f"{count} sessions have ended")
+    def ended(self, count: int = 1) -> list[Any]:
+        """The access log's records, of sessions in tcp and of exchanges in http, once there are so many."""
+        eventually(lambda: len(self._records.ended) >= count, TIMEOUT, f"{count} records are there")
         return self._records.ended
 
     def codes(self, count: int = 1) -> list[str]:
-        """The termination codes of the sessions in the order in which they ended, once there are so many."""
+        """Their termination codes in the order in which they ended, once there are so many."""
         return [record.code for record in self.ended(count)]
 
     def counted(self, slot: int) -> int:
         """One of `Slot`."""
         return self.worker.metrics.view[slot]
+
+    def closed(self, count: int = 1) -> dict[str, int]:
+        """How many sessions have ended under each code, once that are so many."""
+
+        def now() -> dict[str, int]:
+            found = self.worker.metrics.snapshot().counters.items()
+            return {name.partition(".")[2]: n for name, n in found if name.startswith("sessions_closed.")}
+
+        eventually(lambda: sum(now().values()) >= count, TIMEOUT, f"{count} sessions have ended")
+        return now()
+
+    def sweep(self) -> None:
+        """What the TimeoutManager does once a second."""
+        self.worker.timeouts.sweep()
+
+    def pass_time(self, clock: FakeClock, seconds: float) -> None:
+        """Look, let so many seconds pass, and look again."""
+        self.sweep()
+        clock.advance(seconds)
+        self.sweep()
+
+    @property
+    def backends(self) -> list[Any]:
+        """Those of the upstream `app`."""
+        return list(self.worker.upstreams["app"].backends)
 
     @property
     def dirty(self) -> int:
@@ -93,3 +127,9 @@ class Embedded:
         for client in self._clients:
             client.close()
         self.worker.stop()
+
+
+class EmbeddedHttp(Embedded):
+    """The same with an http listener."""
+
+    mode = "http"

@@ -8,33 +8,50 @@ import pytest
 import yaml
 
 from gproxy.config import load, parse
+from gproxy.config.http import HEADER_RULES, ROUTE
 from gproxy.config.root import LISTENER, LOG, ROOT, STATSD
-from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, LOAD_BALANCER, PASSIVE_HEALTH, POOL, TIMEOUTS, UPSTREAM
+from gproxy.config.upstreams import (
+    BACKEND,
+    HEALTH_CHECK,
+    LOAD_BALANCER,
+    PASSIVE_HEALTH,
+    POOL,
+    STICKY,
+    TIMEOUTS,
+    UPSTREAM,
+)
 from gproxy.config.walk import Report, Value
+from gproxy.core.http.answers import REASONS
 from gproxy.core.settings import (
     BackendSettings,
     Config,
+    HeaderRules,
     HealthCheckSettings,
     ListenerSettings,
     LogSettings,
+    Mode,
     PassiveHealthSettings,
     PoolSettings,
+    RouteSettings,
     StatsdSettings,
+    StickySettings,
     Timeouts,
     UpstreamSettings,
 )
 
 TOP = Path(__file__).parents[2]
 REFERENCE = (TOP / "docs/configuration.md").read_text()
-FOR_HTTP = {"request_head_timeout", "client_idle_timeout", "response_timeout", "tunnel_timeout"}
 
 SECTIONS = [
     ("The file", ROOT, Config, set()),
     ("load_balancer", LOAD_BALANCER, Config, set(TIMEOUTS)),
-    ("timeouts", TIMEOUTS, Timeouts, FOR_HTTP),
+    ("timeouts", TIMEOUTS, Timeouts, set()),
     ("listeners", LISTENER, ListenerSettings, set(TIMEOUTS)),
+    ("routes", ROUTE, RouteSettings, set()),
+    ("request_headers and response_headers", HEADER_RULES, HeaderRules, set()),
     ("upstreams", UPSTREAM, UpstreamSettings, set(TIMEOUTS)),
     ("backends", BACKEND, BackendSettings, set()),
+    ("sticky", STICKY, StickySettings, set()),
     ("pool", POOL, PoolSettings, set()),
     ("health_check", HEALTH_CHECK, HealthCheckSettings, set()),
     ("passive_health", PASSIVE_HEALTH, PassiveHealthSettings, set()),
@@ -73,12 +90,35 @@ def whole_file(example: str) -> str:
     """The example with as little around it as makes a configuration."""
     [(key, value)] = list(yaml.safe_load(example).items())[:1]
     app: dict[str, object] = {"backends": ["127.0.0.1:1"]}
-    data: dict[str, object] = {"listeners": [{"bind": "a:1", "upstream": "app"}], "upstreams": {"app": app}}
+    mode = "http" if key == "sticky" else "tcp"
+    data: dict[str, object] = {
+        "listeners": [{"bind": "a:1", "upstream": "app", "mode": mode}],
+        "upstreams": {"app": app},
+    }
     if key in ROOT:
         data |= yaml.safe_load(example)
     else:
         app[key] = value
     return yaml.safe_dump(data)
+
+
+def test_the_reference_has_every_status_with_an_error_file():
+    section = REFERENCE.split("\n## error_files\n")[1].split("\n## ")[0]
+    listed = section.split("The statuses are ")[1].split(". ")[0]
+    assert [int(status) for status in re.findall(r"\d+", listed)] == list(REASONS)
+
+
+def test_the_http_example_is_good():
+    config = load(str(TOP / "etc/http.yaml"), {})
+    assert (config.warnings, config.listeners[0].mode) == ((), Mode.HTTP)
+    assert config.listeners[0].targets == ("app", "api")
+
+
+def test_the_error_file_of_the_http_example_only_waits_for_its_comment_to_go(tmp_path):
+    text = (TOP / "etc/http.yaml").read_text()
+    (tmp_path / "sorry.html").write_text("sorry")
+    config = parse(text.replace("# error_files:", "error_files:"), str(tmp_path / "f.yaml"), {})
+    assert config.listeners[0].error_files == ((503, str(tmp_path / "sorry.html")),)
 
 
 def test_the_examples_say_the_same():

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.config import load, parse
+from gproxy.config.http import HEADER_RULES, HTTP_LISTENER, ROUTE
 from gproxy.config.root import LISTENER, LISTENER_ELSEWHERE, LOG, ROOT, ROOT_ELSEWHERE, STATSD
-from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, LOAD_BALANCER, PASSIVE_HEALTH, POOL, UPSTREAM
+from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, LOAD_BALANCER, PASSIVE_HEALTH, POOL, STICKY, UPSTREAM
 from gproxy.config.walk import camel
 from gproxy.core.settings import Config, Timeouts
 from gproxy.errors import ConfigError
 
-TABLES = (ROOT, ROOT_ELSEWHERE, LOAD_BALANCER, LISTENER, LISTENER_ELSEWHERE, UPSTREAM, POOL, HEALTH_CHECK)
-KEYS = sorted({key for table in (*TABLES, PASSIVE_HEALTH, BACKEND, STATSD, LOG) for key in table})
+TABLES = (ROOT, ROOT_ELSEWHERE, LOAD_BALANCER, LISTENER, LISTENER_ELSEWHERE, UPSTREAM, POOL, HEALTH_CHECK, ROUTE)
+KEYS = sorted({key for table in (*TABLES, PASSIVE_HEALTH, BACKEND, STATSD, LOG, STICKY, HEADER_RULES) for key in table})
 YAML_PIECES = [
     *"{}[]:,-?!&*#|>%@`'\"\n\t \\~=$",
     ": ",
@@ -108,6 +109,31 @@ def test_any_values_under_the_right_keys(load_balancer, listener, upstream, back
     config_or_error(dump(data))
 
 
+header_rules = mapping_of(HEADER_RULES) | st.fixed_dictionaries(
+    {"set": st.dictionaries(st.text() | st.sampled_from(["Host", "TE"]), scalars), "remove": st.lists(scalars)}
+)
+
+
+@patiently
+@given(
+    mapping_of(HTTP_LISTENER),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "routes": st.lists(mapping_of(ROUTE)),
+            "request_headers": header_rules,
+            "response_headers": header_rules,
+            "trusted_proxies": st.lists(scalars | st.ip_addresses().map(str)),
+            "error_files": st.dictionaries(st.sampled_from([503, 404, "a"]), scalars),
+        },
+    ),
+    st.fixed_dictionaries({}, optional={"sticky": mapping_of(STICKY) | scalars, "balance": st.just({"hash": "path"})}),
+)
+def test_any_values_of_http(listener, sections, upstream):
+    listeners = [{"bind": "a:1", "upstream": "a", **listener, **sections, "mode": "http"}]
+    config_or_error(dump({"listeners": listeners, "upstreams": {"a": {**upstream, "backends": ["b:1"]}}}))
+
+
 def some(**keys: st.SearchStrategy) -> st.SearchStrategy:
     return st.fixed_dictionaries({}, optional=keys)
 
@@ -130,6 +156,22 @@ upstream_keys = some(
 )
 
 
+http_listener_keys = some(
+    forwarded=st.sampled_from(["x-forwarded", "forwarded", "off"]),
+    trusted_proxies=st.lists(st.ip_addresses().map(str), max_size=2),
+    request_headers=some(set=some(my_field=st.just("a b"), Host=st.just("app")), remove=st.just(["my_other"])),
+    max_request_line=st.integers(64, 8192),
+    max_fields=st.integers(1, 99),
+    max_body=st.sampled_from(["1MiB", 5]),
+)
+http_upstream_keys = some(
+    retry_after=st.integers(1, 99),
+    sticky=st.just("sid") | some(max_age=st.integers(1, 99), secure=st.booleans()),
+    all_down=st.just("503"),
+    pool=some(reuse=st.just("safe"), max_age=durations),
+)
+
+
 def upstream_of(keys: dict, backends: list[dict]) -> dict:
     return {
         **keys,
@@ -144,11 +186,15 @@ upstreams = st.builds(upstream_of, upstream_keys, st.lists(backend_keys, min_siz
 def valid(draw: st.DrawFn) -> dict:
     found = draw(st.dictionaries(names, upstreams, min_size=1, max_size=3))
     listeners = draw(st.lists(some(**timeouts, max_connections=st.integers(1, 99)), min_size=1, max_size=3))
+    name = st.sampled_from(sorted(found))
+    if draw(st.booleans()):
+        found = {key: {**upstream, **draw(http_upstream_keys)} for key, upstream in found.items()}
+        routes = st.lists(st.builds(lambda upstream: {"path": "/a", "upstream": upstream}, name), max_size=2)
+        listeners = [{**each, **draw(http_listener_keys), "routes": draw(routes), "mode": "http"} for each in listeners]
     return {
         "load_balancer": draw(some(**timeouts, connection_pool_size=st.integers(5, 9), drain_timeout=durations)),
         "listeners": [
-            {**listener, "bind": f"[::]:{port}", "upstream": draw(st.sampled_from(sorted(found)))}
-            for port, listener in enumerate(listeners, 1)
+            {**listener, "bind": f"[::]:{port}", "upstream": draw(name)} for port, listener in enumerate(listeners, 1)
         ],
         "upstreams": found,
         **draw(some(statsd=some(port=st.integers(1, 9)), log=some(level=st.just("debug")))),
@@ -160,7 +206,9 @@ def camel_keys(data: object, own_names: bool = False) -> object:
         return [camel_keys(item) for item in data]
     if not isinstance(data, dict):
         return data
-    return {key if own_names else camel(key): camel_keys(inner, key == "upstreams") for key, inner in data.items()}
+    return {
+        key if own_names else camel(key): camel_keys(inner, key in ("upstreams", "set")) for key, inner in data.items()
+    }
 
 
 @patiently

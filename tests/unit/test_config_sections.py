@@ -5,8 +5,9 @@ from dataclasses import fields
 import pytest
 
 from gproxy.config import parse
+from gproxy.config.http import HEADER_RULES, ROUTE
 from gproxy.config.root import LISTENER, LOG, STATSD
-from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, PASSIVE_HEALTH, POOL, UPSTREAM
+from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, PASSIVE_HEALTH, POOL, STICKY, UPSTREAM
 from gproxy.core.address import Address
 from gproxy.core.settings import (
     AllDown,
@@ -14,6 +15,7 @@ from gproxy.core.settings import (
     BalanceSettings,
     Config,
     DownAction,
+    HeaderRules,
     HealthCheckSettings,
     ListenerSettings,
     LogSettings,
@@ -21,7 +23,9 @@ from gproxy.core.settings import (
     PoolSettings,
     Probe,
     Reuse,
+    RouteSettings,
     StatsdSettings,
+    StickySettings,
     Timeouts,
     UpstreamSettings,
 )
@@ -76,6 +80,7 @@ def test_the_least_file_has_the_defaults():
     ("table", "settings"),
     [
         (POOL, PoolSettings), (HEALTH_CHECK, HealthCheckSettings), (PASSIVE_HEALTH, PassiveHealthSettings),
+        (STICKY, StickySettings), (ROUTE, RouteSettings), (HEADER_RULES, HeaderRules),
         (BACKEND, BackendSettings), (STATSD, StatsdSettings), (LOG, LogSettings),
     ],
 )  # fmt: skip
@@ -290,37 +295,21 @@ def test_an_upstream_that_nobody_uses_is_a_warning():
     assert config.warnings == ("f.yaml:9: upstreams.spare: no listener uses this upstream",)
 
 
-# what does not work yet, or only for http
+# what does not work, or not yet
 
 
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ({"listener": "    mode: http"}, "listeners[0].mode: http listeners come in a later version; use mode: tcp"),
-        ({"listener": "    mode: udp"}, "listeners[0].mode: must be one of tcp, not 'udp'"),
+        ({"listener": "    mode: udp"}, "listeners[0].mode: must be one of tcp, http, not 'udp'"),
         ({"root": "workers: auto"}, "workers: must be 1, not 'auto'; more than one worker comes in a later version"),
         ({"root": "workers: 2"}, "workers: must be 1, not '2'; more than one worker comes in a later version"),
         ({"root": "workers: true"}, "workers: must be 1, not 'true'; more than one worker comes in a later version"),
         ({"root": "admin: {bind: 'a:1'}"}, "admin: the admin interface comes in a later version"),
     ],
 )
-def test_what_comes_in_a_later_version(parts, problem):
+def test_what_does_not_work_or_not_yet(parts, problem):
     assert problems(**parts) == [problem]
-
-
-@pytest.mark.parametrize(
-    ("part", "path", "line"),
-    [
-        ("listener", "listeners[0].forwarded", "    forwarded: off"),
-        ("listener", "listeners[0].trusted_proxies", "    trusted_proxies: [10.0.0.0/8]"),
-        ("listener", "listeners[0].routes", "    routes: []"),
-        ("upstream", "upstreams.app.pool.reuse", "pool: {reuse: safe}"),
-        ("upstream", "upstreams.app.all_down", "all_down: 503"),
-        ("upstream", "upstreams.app.balance.hash", "balance: {hash: 'header:X-User'}"),
-    ],
-)
-def test_what_is_for_http_only(part, path, line):
-    assert problems(**{part: line}) == [f"{path}: only for mode: http, which comes in a later version"]
 
 
 # upstreams and backends

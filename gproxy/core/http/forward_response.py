@@ -49,6 +49,9 @@ class ResponseBlock:
     interim: bool  # 1xx but for 101: another response follows
     switching: bool  # 101
     has_date: bool
+    plain: bool  # whether nothing must be added for an HTTP/1.1 client that stays
+    length: int  # of the body, -1 where it is not told by a length
+    whole: bytes = field(repr=False)  # start_and_fields with the last CRLF: what most clients get, as it is
     start_and_fields: bytes = field(repr=False)
     close_delimited: bytes = field(repr=False)
     for_head: bytes = field(repr=False)
@@ -63,6 +66,7 @@ def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> 
     lines = _forwarded_lines(minor, status, fields, options)
     common = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, field_lines(lines))
     announced = _not_modified_framing(minor, fields) if status == 304 else framing
+    start_and_fields = common + _framing(_CHUNKED if announced.body is Body.UNTIL_CLOSE else announced)
     return ResponseBlock(
         minor=minor,
         status=status,
@@ -74,7 +78,10 @@ def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> 
         interim=status < 200 and status != 101,
         switching=status == 101,
         has_date=b"date" in names(lines),
-        start_and_fields=common + _framing(_CHUNKED if announced.body is Body.UNTIL_CLOSE else announced),
+        plain=status != 101 and b"date" in names(lines),
+        length=framing.length if framing.body is Body.LENGTH else -1,
+        whole=start_and_fields + b"\r\n",
+        start_and_fields=start_and_fields,
         close_delimited=common + _framing(_NO_BODY if announced.body is Body.CHUNKED else announced),
         for_head=common + _framing(announced),
     )

@@ -46,7 +46,6 @@ class Bench:
         self.dialler = self.dial = Dialler()
         self.events: list[PoolEvent] = []
         self.freed = 0
-        self.wanted = True
         self.pool_event = self.events.append
         self.closed_after: list[float] = []
         self.idle_closed = self.closed_after.append
@@ -61,9 +60,6 @@ class Bench:
 
     def slot_freed(self) -> None:
         self.freed += 1
-
-    def wants_idle(self) -> bool:
-        return self.wanted
 
     def borrow(self) -> PooledConnection:
         self.pool.reserve()
@@ -306,7 +302,7 @@ def test_empty_closes_what_is_idle_and_nothing_else(bench: Make) -> None:
 def test_while_its_backend_is_out_nothing_comes_back(bench: Make) -> None:
     b = bench()
     connection = b.borrow()
-    b.wanted = False
+    b.pool.wanted = False
     b.give_back(connection)
     assert b.pool.idle == 0
     assert connection.sock.fileno() == -1
@@ -474,7 +470,7 @@ def test_the_back_off_is_bounded_and_ends_with_a_success(bench: Make) -> None:
 
 def test_nothing_is_dialled_ahead_for_a_backend_that_is_out(bench: Make) -> None:
     b = bench(preconnect=1)
-    b.wanted = False
+    b.pool.wanted = False
     b.pool.sweep(b.clock())
     gevent.sleep(0)
     assert b.dialler.tries == 0
@@ -485,7 +481,7 @@ def test_a_dial_ahead_that_ends_after_its_backend_went_out_is_not_kept(bench: Ma
     b.dialler.wait_for.clear()
     b.pool.sweep(b.clock())
     eventually(lambda: b.dialler.tries)
-    b.wanted = False
+    b.pool.wanted = False
     b.pool.empty()
     b.dialler.wait_for.set()
     eventually(lambda: b.dialler.peers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -136,7 +138,8 @@ def test_json_is_preferred(accept: bytes) -> None:
         b"application/json;q=1e3",
         b"application/json;q=",
         b"application/jsonx",
-        b"image/svg+json",
+        b"image/svg+json, application/xml",
+        b"text/plain, application/json;q=0.9",
         b"application/xml",
     ],
 )
@@ -243,6 +246,21 @@ def test_date_is_an_imf_fixdate(month: int) -> None:
 )
 def test_dates_that_are_known(seconds: float, date: bytes) -> None:
     assert http_date(seconds) == date
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process runs there."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+def test_date_is_in_gmt_wherever_we_are() -> None:
+    assert http_date(NOON + 30) == b"Mon, 23 Nov 2026 12:00:30 GMT"
 
 
 def test_date_of_one_second_is_made_once() -> None:

@@ -324,9 +324,11 @@ def test_an_endless_line_is_not_held() -> None:
 
 
 def test_long_extensions_on_tiny_chunks_are_refused() -> None:
-    chunk = b"1;" + b"x" * 1000 + b"\r\nA\r\n"
-    assert read(chunk * 10)[0] == b"A" * 10
-    assert bytes_until_refused(chunk * 1000) < 18 * len(chunk)
+    """Each of these lines has 1024 bytes more than the 16 that are free and the 2 that its data pays for."""
+    chunk = b"1;" + b"x" * 1038 + b"\r\nA\r\n"
+    assert read(chunk * 16)[0] == b"A" * 16
+    assert_refused(chunk * 17)
+    assert_refused(chunk * 16 + b"1;" + b"x" * 15 + b"\r\n")
 
 
 def test_data_pays_for_extensions() -> None:
@@ -429,6 +431,7 @@ def test_what_an_operator_removes_is_removed_from_trailers() -> None:
     [
         (LengthReader(5), b"he", "<LengthReader 3 left>"),
         (UntilCloseReader(), b"he", "<UntilCloseReader open>"),
+        (ChunkedReader(LIMITS), b"", "<ChunkedReader SIZE, 0 left>"),
         (ChunkedReader(LIMITS), b"5\r\nhe", "<ChunkedReader DATA, 3 left>"),
     ],
 )

@@ -120,6 +120,25 @@ def test_a_304_tells_nothing_but_a_length(version: bytes, fields: bytes) -> None
     assert came.start_and_fields.endswith(b" gproxy\r\n")
 
 
+def test_the_usual_form_is_at_hand_as_a_whole() -> None:
+    came = block(b"Content-Length: 5\r\n")
+    assert came.whole == came.start_and_fields + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "fields", "length"),
+    [
+        (b"HTTP/1.1 200 OK", b"Content-Length: 5\r\n", 5),
+        (b"HTTP/1.1 200 OK", b"Content-Length: 0\r\n", 0),
+        (b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked\r\n", -1),
+        (b"HTTP/1.1 200 OK", b"", -1),
+        (b"HTTP/1.1 304 Not Modified", b"Content-Length: 5\r\n", -1),
+    ],
+)
+def test_the_length_of_the_body_where_a_length_tells_it(start: bytes, fields: bytes, length: int) -> None:
+    assert block(fields, start).length == length
+
+
 # --- what is read from it --------------------------------------------------------------
 
 

@@ -84,7 +84,8 @@ def test_connect_is_not_supported(target: bytes) -> None:
     [
         b"*", b"x", b"index.html", b"?q", b"example.com:443", b"example.com/", b"ftp://a/", b"http:a", b"http:/a", b"http://",
         b"http:///x", b"http://:80/", b"http://user@a/", b"http://user:word@a/", b"http://a:b/", b"http://a,b/",
-        b"http://a\\b/", b"http://%61/", b"http://[::1/", b"xhttp://a/", b"http://a/#b", b"://a/", b"**",
+        b"http://a\\b/", b"http://%61/", b"http://[::1/", b"xhttp://a/", b"http://a/#b", b"http://a?b#c", b"://a/",
+        b"**",
     ],
 )  # fmt: skip
 def test_any_other_target_is_a_bad_request(target: bytes) -> None:
