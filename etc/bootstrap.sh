@@ -9,7 +9,7 @@
 set -eu
 
 PYTHON=${PYTHON:-python3}
-TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy"
+TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy curl chromium"
 
 die() {
     echo "bootstrap.sh: $*" >&2

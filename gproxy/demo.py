@@ -103,14 +103,14 @@ _PAGE = Template("""\
   p { margin: .25rem 0 }
   nav { align-items: center; display: flex; gap: .5rem; margin-top: 1rem }
   nav span { border: 2px solid; border-radius: 1rem; padding: 0 .8rem }
-  nav .now, nav a { background: #fff; color: var(--own); font-weight: 700 }
+  nav .now, nav a { background: #fff; border-color: #fff; color: var(--own); font-weight: 700 }
   nav a { border-radius: .4rem; margin-left: auto; padding: .35rem 1rem; text-decoration: none }
   nav a:focus-visible { outline: 3px solid #fff; outline-offset: 2px }
   code, td { font: .9rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
   table { border-collapse: collapse; width: 100% }
   tr { border-bottom: 1px solid #8884 }
   th, td { padding: .35rem .5rem; text-align: left; vertical-align: baseline }
-  th { font-weight: 500; width: 12rem }
+  th { font-weight: 500; width: 13.5rem }
   @media (width < 36rem) { th, td { display: block; width: auto } th { padding-bottom: 0 } }
 </style>
 <header>
@@ -120,12 +120,11 @@ _PAGE = Template("""\
   <nav>$origins<a href="">Ask again</a></nav>
 </header>
 <main>
+  <p><code>kill $pid</code> ends $name: ask again, and the others answer.</p>
   <h2>What gproxy added for $name</h2>
   <table>$added</table>
   <h2>What the browser sent</h2>
   <table>$sent</table>
-  <h2>Then try</h2>
-  <p><code>kill $pid</code> ends $name. Ask again, and the others answer.</p>
 </main>
 </html>
 """)

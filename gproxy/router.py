@@ -56,10 +56,10 @@ class Router:
         """
         standing = upstream.standing(now)
         candidates = standing.plain
-        if not candidates or upstream.sticks:
+        if not candidates or request.sticky:
             return None
         try:
-            backend = upstream.policy.choose(candidates, request)
+            backend = upstream.policy.choose(candidates, request) if len(candidates) > 1 else candidates[0]
         except PolicyError:
             return None  # `route` will say so
         backend.pool.borrowed += 1

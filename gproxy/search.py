@@ -42,7 +42,7 @@ class Search:
     retries = 0
     routed_at: float | None = None
     connected_at: float | None = None
-    _picked: Backend | None = None  # with a slot reserved, by `borrow_idle`
+    _picked: Backend | None = None  # with a slot reserved, as it was taken over
 
     def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket, now: float):
         self._service = service
@@ -51,31 +51,24 @@ class Search:
         self.target = target
         self.began = now
 
-    def borrow_idle(self, look: bool) -> PooledConnection | None:
-        """The first try of `connect` where it is plain: an idle connection of a backend without limits. Never waits."""
-        now = self.began
-        backend = self._service.router.pick(self.target.upstream, self._request, now)
-        if backend is None:
-            return None
+    def take_over(self, backend: Backend, connection: PooledConnection | None) -> None:
+        """Go on from where another has come: a backend with a slot reserved, and perhaps its connection."""
         self.backend = backend
-        connection = backend.pool.lend(now, look=look)
+        self.connection = connection
         if connection is None:
             self._picked = backend
-            return None
-        self.connection = connection
-        self.routed_at = self.connected_at = now  # no time has passed
-        backend.stats.view[backend.reuses] += 1
-        return connection
+        else:
+            self.routed_at = self.connected_at = self.began
 
-    def connect(self, *, fresh: bool = False, look: bool = True) -> PooledConnection:
+    def connect(self, *, fresh: bool = False) -> PooledConnection:
         """A connection to the first backend that can be reached; NotServed where none can.
 
-        `fresh` and `look` as in `ConnectionPool.connect`.
+        `fresh` as in `ConnectionPool.connect`.
         """
         while True:
             backend = self._route()
             try:
-                return self._borrow(backend, fresh, look)
+                return self._borrow(backend, fresh)
             except DialError as error:
                 self._after_failed_dial(error, backend)
             self.retried(backend)
@@ -105,7 +98,12 @@ class Search:
             backend, self._picked = self._picked, None
             self.routed_at = self.began
             return backend
-        decision = service.router.route(self.target.upstream, self._request, self.tried)
+        router, upstream = service.router, self.target.upstream
+        if not self.tried and (picked := router.pick(upstream, self._request, self.began)) is not None:
+            self.backend = picked
+            self.routed_at = self.began
+            return picked
+        decision = router.route(upstream, self._request, self.tried)
         if decision.backend is not None:
             self.backend = decision.backend
         elif decision.queued:
@@ -127,17 +125,18 @@ class Search:
         except QueueTimeout as error:
             raise NotServed(Ended.CLIENT_LEFT_QUEUE if is_reset(self._client) else Ended.QUEUE_TIMEOUT) from error
         except GreenletExit:
-            raise NotServed(Ended.KILLED_IN_QUEUE) from None
+            left = is_reset(self._client)
+            raise NotServed(Ended.CLIENT_LEFT_QUEUE if left else Ended.KILLED_IN_QUEUE) from None
         if is_reset(self._client):
             backend.pool.release(None)
             raise NotServed(Ended.CLIENT_LEFT_QUEUE)
         return backend
 
-    def _borrow(self, backend: Backend, fresh: bool, look: bool) -> PooledConnection:
+    def _borrow(self, backend: Backend, fresh: bool) -> PooledConnection:
         timeout = self.target.connect_timeout
         dial = None if timeout is None else partial(backend.dial, timeout)
         try:
-            connection = backend.pool.connect(dial, fresh=fresh, look=look)
+            connection = backend.pool.connect(dial, fresh=fresh)
         except BaseException:
             backend.pool.release(None)
             raise

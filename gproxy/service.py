@@ -83,6 +83,10 @@ class Service:
         """The upstreams that it may use."""
         raise NotImplementedError
 
+    def drain(self) -> None:
+        """Every session is to end as soon as it can."""
+        self.draining = True
+
     def opened(self, session: Session) -> None:
         self.sessions.add(session)
         self.metrics.view[Slot.CONNECTIONS_ACCEPTED] += 1

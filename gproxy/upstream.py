@@ -213,7 +213,7 @@ class Upstream:
         self.shares = settings.pool.reuse is Reuse.SAFE  # whether a connection serves one request after the other
         self.judges = settings.passive_health.server_errors > 0  # responses
         self.sticks = settings.sticky is not None
-        self.looks_inside = self.sticks or settings.balance.kind in ("hash", "python")  # requests, to choose
+        self.looks_inside = self.sticks or settings.balance.kind == "hash"  # requests, to choose
         self.by_token = {sticky_token(self.name, b.name): b.name for b in self.backends}  # of sticky cookies
         self.on_down: Callable[[Backend], None] = lambda _backend: None
         self._standing: Standing | None = None

@@ -124,7 +124,7 @@ class Worker:
         """Stop accepting and wait for the sessions to end by themselves; whether they all did."""
         self._stop_accepting()
         for service in self.services:
-            service.draining = True
+            service.drain()
         for session in tuple(self.sessions):
             session.drain()
         deadline = self._clock() + timeout

@@ -43,14 +43,12 @@ class Histogram:
 
     def record(self, seconds: float) -> None:
         # Hot, a few times per session: no loop over edges, and whole numbers, whose bits are the octave.
-        if seconds < LOWEST:
-            slot = 0
-        elif seconds >= HIGHEST:
-            slot = _LAST
-        else:
+        if LOWEST <= seconds < HIGHEST:
             ticks = int(seconds * _TICKS)  # 8 to 15 in the lowest octave
             octave = ticks.bit_length() - 4
             slot = _SUBBUCKETS * octave + (ticks >> octave) - _SUBBUCKETS
+        else:
+            slot = _LAST if seconds >= HIGHEST else 0
         self._view[self._base + slot] += 1
 
     def counts(self) -> list[int]:

@@ -13,7 +13,7 @@ from _socket import socket as Socket
 from enum import Enum
 from typing import Any, NamedTuple
 
-from gevent import GreenletExit, get_hub, getcurrent
+from gevent import GreenletExit, get_hub
 
 from gproxy.core.balance import RouteRequest
 from gproxy.core.settings import Timeouts
@@ -21,6 +21,7 @@ from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.net.connection import format_sockaddr
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
+from gproxy.upstream import Backend
 
 
 class Phase(Enum):
@@ -55,16 +56,17 @@ class _Look(NamedTuple):
     """What the sweep saw. While it stays the same, the time since then counts."""
 
     phase: Phase
-    exchange: int
-    moved: int
+    sent: int  # to the client: no two exchanges have the same
+    moved: int  # both ways, where progress counts
+    tries: int  # each backend has all of its time
 
 
 class ClientSide:
     """`data` is what the client has sent and nobody has used yet."""
 
-    __slots__ = ("_look", "_looked_at", "backend_stream", "client", "closing", "context", "data",
-                 "exchanges", "finished", "greenlet", "peer", "peer_name", "phase", "route_request", "started",
-                 "timeouts", "trusted")  # fmt: skip
+    __slots__ = ("_look", "_looked_at", "backend_stream", "began", "client", "closing", "context",
+                 "data", "finished", "greenlet", "lent", "name", "peer", "peer_name", "phase", "read_at",
+                 "route_request", "started", "status", "timeouts", "tries", "trusted", "unread")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
         self.context = context
@@ -75,14 +77,18 @@ class ClientSide:
         self.trusted = context.trusts(peer)
         self.data = b""
         self.finished = False  # the client has sent FIN: it may still read
+        self.unread = False  # the client may still be sending what nobody wants
+        self.tries = 0  # of backends
         self.closing = False  # no request after this one
-        self.exchanges = 0
+        self.name = format_sockaddr(peer)
+        self.lent: Backend | None = None  # who serves a plain exchange now
+        self.status = 0  # that its client is being told
         self.phase = HEAD
         self.greenlet: Any = None
         self.backend_stream: Stream | None = None
         self.timeouts: Timeouts = context.default.timeouts
-        self.started = self._looked_at = context.clock()
-        self._look = _Look(HEAD, 0, 0)
+        self.started = self._looked_at = self.began = self.read_at = context.clock()
+        self._look = _Look(HEAD, 0, 0, 0)
         self.client.on_idle(self._spoke)
 
     # In the hub.
@@ -118,7 +124,7 @@ class ClientSide:
         moved = 0
         if self.phase in _BY_PROGRESS:
             moved = self.client.moved + (self.backend_stream.moved if self.backend_stream is not None else 0)
-        look = _Look(self.phase, self.exchanges, moved)
+        look = _Look(self.phase, self.client.sent, moved, self.tries)
         if look != self._look:
             self._look, self._looked_at = look, now
         elif now - self._looked_at >= self._limit():
@@ -160,15 +166,15 @@ class ClientSide:
             return Ended.BACKEND_STALLED
         return Ended.CLIENT_TIMEOUT if self.phase is UPLOAD else Ended.BACKEND_STALLED
 
-    def interrupt(self, code: Ended) -> None:
-        """End what the session's greenlet waits for; from anywhere."""
+    def interrupt(self, code: Ended, during: Phase | None = None) -> None:
+        """End what the session's greenlet waits for, from anywhere; unless it is past the phase by then."""
         if self.greenlet is not None:
-            get_hub().loop.run_callback(self._throw, self.greenlet, code)
+            get_hub().loop.run_callback(self._throw, self.greenlet, code, during)
 
-    def _throw(self, greenlet: Any, code: Ended) -> None:
+    def _throw(self, greenlet: Any, code: Ended, during: Phase | None) -> None:
         """In the hub, unless the greenlet has gone on to serve another session meanwhile."""
-        if self.greenlet is greenlet and getcurrent() is not greenlet:
+        if self.greenlet is greenlet and during in (None, self.phase):
             greenlet.throw(Interrupted(code))
 
     def __repr__(self) -> str:
-        return f"<HttpSession {format_sockaddr(self.peer)} {self.phase.value}, {self.exchanges} exchanges>"
+        return f"<HttpSession {self.name} {self.phase.value}>"

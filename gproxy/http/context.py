@@ -50,6 +50,7 @@ class HttpContext(Service):
             request_line=settings.max_request_line, head=settings.max_head, fields=settings.max_fields
         )
         self.options = forward_options(settings)
+        self.plain = self.routes.trivial  # whether a request needs no look at routes, and its client may stay
         self.default = targets[settings.upstream]
         self.stats = self.metrics.listener(settings.name)
         self.requests: Remembered[RequestBlock] = Remembered()
@@ -63,6 +64,10 @@ class HttpContext(Service):
     @property
     def targets(self) -> Sequence[Target]:
         return tuple(self._targets.values())
+
+    def drain(self) -> None:
+        super().drain()
+        self.plain = False
 
     def target(self, host: bytes | None, target: bytes) -> Target:
         """By the routes."""

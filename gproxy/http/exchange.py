@@ -11,6 +11,7 @@ connection is cut off, so that it can't take what it has for all.
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 from gproxy.core.balance import RouteRequest
 from gproxy.core.http.bodies import LengthReader, body_reader, encode_chunk, encode_last
@@ -29,10 +30,12 @@ from gproxy.core.http.forward import (
 from gproxy.core.http.heads import check_unfinished_response
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 from gproxy.core.retry import IDEMPOTENT, Failure, Verdict, retry_verdict
+from gproxy.core.reuse import ExchangeEnd, safe_objection
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, ROUTING, UPLOAD, WAITING, ClientSide
 from gproxy.http.download import AS_IT_IS, BackendCutOff, BodyReader, Encoding, relay_length, relay_pieces
 from gproxy.http.upload import Upload
+from gproxy.metrics import Slot
 from gproxy.net.pool import PooledConnection
 from gproxy.net.stream import PeerReset, Stream
 from gproxy.search import NotServed, Search
@@ -72,6 +75,15 @@ class _BackendDied(Exception):
         super().__init__()
 
 
+class Handover(NamedTuple):
+    """How far a plain exchange has come: a slot is reserved, or the request was sent and this is what came of it."""
+
+    backend: Backend
+    connection: PooledConnection | None = None
+    data: bytes = b""  # of the response; none: the backend has ended the connection
+    error: BaseException | None = None  # that ended the wait
+
+
 class Exchange:
     """`status` is 0 until a response's head was sent."""
 
@@ -81,21 +93,20 @@ class Exchange:
     upload: Upload | None = None
     search: Search | None = None
     bytes_in = bytes_out = 0
+    asked = b""  # the target as the client wrote it, where it is another one
     tail = b""  # bytes of the backend's behind a 101
     _backend_stream: Stream | None = None
 
-    def __init__(
-        self, client: ClientSide, method: bytes, target: bytes, block: RequestBlock, began: float, read_at: float
-    ):
+    def __init__(self, client: ClientSide, method: bytes, target: bytes, block: RequestBlock, request_id: bytes):
         self._client = client
-        self._context = context = client.context
+        self._context = client.context
         self.method = method
         self.target = target
         self.block = block
-        self.began = began
-        self.read_at = read_at
+        self.began = client.began
+        self.read_at = client.read_at
         self.head_only = method == b"HEAD"
-        self.request_id = block.request_id or context.new_id()
+        self.request_id = request_id
 
     @property
     def backend(self) -> Backend | None:
@@ -106,9 +117,21 @@ class Exchange:
         """As the client wrote it; empty for a request that was never read."""
         return (b"HTTP/1.1" if self.block.minor else b"HTTP/1.0") if self.method else b""
 
+    def was_served(self, backend: Backend | None, status: int) -> None:
+        """Say what became of it in a plain exchange, of whose response the last bytes were not sent."""
+        context, client = self._context, self._client
+        self.status = status
+        search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
+        search.backend = backend
+
+    @property
+    def _held_back(self) -> bool:
+        """Whether the client waits for a 100 before it sends its body."""
+        return self.block.expects_continue and self.upload is not None and not self.upload.size
+
     # The whole.
 
-    def run(self, client_lines: bytes) -> bool:
+    def run(self, client_lines: bytes, handover: Handover | None = None) -> bool:
         """Serve it; whether the connection is a tunnel now. Refused, CutOff, Malformed, Interrupted, PeerReset."""
         client, context, block = self._client, self._context, self.block
         target = context.default if context.routes.trivial else context.target(block.host, self.target)
@@ -118,11 +141,14 @@ class Exchange:
         self._head = request_bytes(block, self.method, self.target, client_lines, self.request_id)
         client.phase = ROUTING
         upstream = target.upstream
-        upstream.retries.pending += 1
         request = self._route_request(target) if upstream.looks_inside else client.route_request
         search = self.search = Search(context, target, request, client.client.sock, self.read_at)
+        if handover is None:
+            upstream.retries.pending += 1
+        else:
+            search.take_over(handover.backend, handover.connection)
         try:
-            response, rest = self._ask(search)
+            response, rest = self._ask(search, handover)
             if response.switching:
                 self._switch(response, rest)
                 return True
@@ -145,15 +171,15 @@ class Exchange:
 
     # Asking.
 
-    def _ask(self, search: Search) -> tuple[ResponseBlock, bytes]:
+    def _ask(self, search: Search, handover: Handover | None) -> tuple[ResponseBlock, bytes]:
         """The head of the final response, and what came behind it; as many tries as do no harm."""
         idempotent = self.method in IDEMPOTENT
-        # Who can't try again looks twice before they use a connection.
-        look = not idempotent or self.upload is not None
-        connection = search.borrow_idle(look) or search.connect(look=look)
+        connection = search.connection or search.connect()
         attempts = 1
         while True:
             try:
+                if handover is not None and handover.connection is connection:
+                    return self._go_on(connection, handover)
                 return self._ask_once(connection)
             except _BackendDied as death:
                 verdict = self._verdict(search, connection, idempotent or death.unsent, attempts)
@@ -164,14 +190,14 @@ class Exchange:
                 raise Refused(502, Ended.NO_RESPONSE, "the backend ended the connection before its response")
             if verdict is Verdict.NEXT_BACKEND:
                 search.tried += (backend,)
+                attempts += 1  # a pooled connection's end is none of the backend's
             search.retried(backend)
             self._client.phase = ROUTING
             connection = self._connect_again(search, fresh=verdict is Verdict.FRESH_CONNECTION)
-            attempts += 1
 
     def _verdict(self, search: Search, connection: PooledConnection, harmless: bool, attempts: int) -> Verdict:
         """What to do after a connection has died, within the retry budget."""
-        self._stop_upload()
+        self._stop_upload(wait=True)
         upstream, now = search.target.upstream, self._context.clock()
         failure = Failure.FRESH_DIED
         if connection.uses > 1:
@@ -206,32 +232,41 @@ class Exchange:
         if stream is None:
             stream = connection.attach(Stream(connection.sock, client.client.hub), self._backend().pool)
         client.backend_stream = self._backend_stream = stream
+        client.tries += 1
         before = stream.sent
         try:
             if upload is None:
                 client.phase = WAITING
                 stream.write(self._head)
             else:
-                client.phase = UPLOAD
+                client.phase = WAITING if upload.done or self._held_back else UPLOAD
                 stream.write(self._head + upload.opening())
                 upload.start(stream)
-                if upload.done:
-                    client.phase = WAITING
         except PeerReset:
             if stream.sent == before:
                 raise _BackendDied(unsent=True) from None
             # It takes no more, but it may have answered: that is still to be read.
         return self._response_head(stream)
 
-    def _response_head(self, stream: Stream) -> tuple[ResponseBlock, bytes]:
+    def _go_on(self, connection: PooledConnection, handover: Handover) -> tuple[ResponseBlock, bytes]:
+        """Take in what has come of a request that was sent already."""
+        stream = connection.stream
+        assert stream is not None
+        self._client.backend_stream = self._backend_stream = stream
+        self._client.phase = WAITING
+        if handover.error is not None:
+            raise handover.error
+        return self._response_head(stream, handover.data or self._ended_early(b"", 0))
+
+    def _response_head(self, stream: Stream, data: bytes = b"") -> tuple[ResponseBlock, bytes]:
         context = self._context
-        data = b""
         interims = checked = 0
         while True:
-            try:
-                data += stream.read() or self._ended_early(data, interims)
-            except PeerReset:
-                self._ended_early(data, interims)
+            if not data or checked:
+                try:
+                    data += stream.read() or self._ended_early(data, interims)
+                except PeerReset:
+                    self._ended_early(data, interims)
             while (end := data.find(b"\r\n\r\n", checked) + 4) > 3:
                 head = data[:end]
                 block = context.responses.get(head) or self._read_head(head)
@@ -243,7 +278,7 @@ class Exchange:
                 self._forward_interim(block, interims)
                 checked = 0
             self._check_unfinished(data, checked)
-            checked = max(0, len(data) - 3)
+            checked = max(1, len(data) - 3)
 
     def _ended_early(self, data: bytes, interims: int) -> bytes:
         """The backend has ended the connection before the end of its response's head."""
@@ -271,6 +306,8 @@ class Exchange:
     def _forward_interim(self, block: ResponseBlock, number: int) -> None:
         if number > _INTERIM_LIMIT:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend sent too many interim responses")
+        if block.status == 100 and self.upload is not None and not self.upload.done:
+            self._client.phase = UPLOAD  # now it is the client's turn
         if self.block.minor:
             self._client.client.write(block.start_and_fields + b"\r\n")
 
@@ -280,7 +317,7 @@ class Exchange:
         """Send the response, and part with the backend."""
         client, upload = self._client, self.upload
         if upload is not None and not upload.done:
-            client.closing = True  # an early response: the rest of the request stays unread
+            client.closing = client.unread = True  # an early response: the rest of the request stays unread
         client.phase = DOWNLOAD
         if self.block.plain and block.plain and not (client.closing or self.head_only or search.target.upstream.sticks):
             length, head = block.length, block.whole
@@ -289,7 +326,7 @@ class Exchange:
         self.status = block.status
         if len(rest) == length:
             # All of it is at hand: the backend's connection is free before a slow client is served.
-            self._release(block, search, reusable=True)
+            self._release(block, search, leftover=False)
             client.client.write(head + rest)
         else:
             self._relay_body(block, head, rest, search)
@@ -312,7 +349,7 @@ class Exchange:
             raise CutOff(Ended.BACKEND_RESET) from None
         except Malformed:
             raise CutOff(Ended.BODY_MALFORMED) from None
-        self._release(block, search, reusable=not left and framing.body is not Body.UNTIL_CLOSE)
+        self._release(block, search, leftover=bool(left))
 
     def _last_chunk(self, reader: BodyReader) -> bytes:
         trailers = getattr(reader, "trailers", None)
@@ -362,18 +399,31 @@ class Exchange:
 
     # Parting with the backend.
 
-    def _release(self, block: ResponseBlock, search: Search, *, reusable: bool) -> None:
-        """Give the connection back; `reusable` as far as the response's own end goes."""
+    def _release(self, block: ResponseBlock, search: Search, *, leftover: bool) -> None:
+        """Give the connection back after the response's end; `leftover` if more came behind it."""
         connection, backend, upload = search.connection, search.backend, self.upload
         assert connection is not None
         assert backend is not None
         self._backend_stream = self._client.backend_stream = None
-        if upload is not None and not upload.done:
+        request_done = upload is None or upload.done
+        if upload is not None and not request_done:
             upload.stop()
-            reusable = False
-        if not (reusable and block.keep_alive and search.target.upstream.shares):
+        objection = safe_objection(
+            ExchangeEnd(
+                response_done=True,
+                request_done=request_done,
+                leftover=leftover,
+                backend_keeps=block.keep_alive,
+                until_close=block.framing.body is Body.UNTIL_CLOSE and not self.head_only,
+                upgraded=False,
+            )
+        )
+        if leftover:
+            self._context.metrics.view[Slot.POOL_DIRTY] += 1
+        reusable = objection is None and search.target.upstream.shares
+        if not reusable:
+            log.debug("connection to %s is not reused: %s", backend.label, objection or "pool.reuse is never")
             connection.close()
-            reusable = False
         elif block.keep_alive_timeout is not None:
             backend.idle_promised(block.keep_alive_timeout)
         backend.pool.release(connection, reusable=reusable)
@@ -393,9 +443,9 @@ class Exchange:
         connection.close()
         backend.pool.release(connection)
 
-    def _stop_upload(self) -> None:
+    def _stop_upload(self, *, wait: bool = False) -> None:
         if self.upload is not None:
-            self.upload.stop()
+            self.upload.stop(wait=wait)
 
     def _backend(self) -> Backend:
         backend = self.backend

@@ -9,23 +9,22 @@ docs/architecture.md draws it.
 from __future__ import annotations
 
 import logging
-import time
 from _socket import SHUT_WR
-from typing import Any
+from typing import Any, Literal
 
 from gevent import getcurrent
 
 from gproxy.core.http.forward import RequestBlock, block_with_host, client_lines, resolve_target
 from gproxy.core.http.heads import check_request_line, check_unfinished_request
 from gproxy.core.http.messages import Malformed
-from gproxy.core.record import ExchangeRecord
 from gproxy.core.settings import AllDown, Forwarded
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
-from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
+from gproxy.http.exchange import UNREAD, CutOff, Exchange, Handover, Refused
+from gproxy.http.plain import serve_plain
+from gproxy.http.record import count, record
 from gproxy.http.tunnel import Tunnel
-from gproxy.metrics import Slot
 from gproxy.net.connection import finish, format_sockaddr
 from gproxy.net.stream import PeerReset
 from gproxy.search import NotServed
@@ -33,7 +32,7 @@ from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.http")
 
-_BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
+_BLANK_BYTES = 16  # of empty lines before a request
 _LINGER_BYTES = 1024 * 1024  # read and thrown away at the most, so that a client can read its last answer
 
 # What a client is told when nobody can serve it: a status and a sentence.
@@ -48,6 +47,7 @@ _INTERRUPTED = {
     Ended.HEAD_TIMEOUT: (408, "the request's head took too long"),
     Ended.RESPONSE_TIMEOUT: (504, "the backend took too long to answer"),
     Ended.KILLED: (503, "the proxy is shutting down"),
+    Ended.KILLED_IN_CONNECT: (503, "the proxy is shutting down"),
     Ended.BACKEND_DOWN: (502, "the backend went down"),
     Ended.BACKEND_STALLED: (504, "the backend took no more of the request"),
     Ended.CLIENT_TIMEOUT: (408, "the request's body took too long"),
@@ -57,24 +57,23 @@ _INTERRUPTED = {
 class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
-    __slots__ = ("_began", "_block", "_lines", "_sent_before", "_tunnel", "code", "exchange", "name")  # fmt: skip
+    __slots__ = ("_asked", "_block", "_lines", "_sent_before", "_tunnel", "code", "exchange")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
         self.exchange: Exchange | None = None
         self.code = Ended.NORMAL
-        self.name = format_sockaddr(peer)
-        self._began = self.started
         self._tunnel: Tunnel | None = None
         self._sent_before = 0
         self._block: RequestBlock | None = None  # the last request's, and what was added for this client
         self._lines = b""
+        self._asked = b""  # the target as it came, where it is not a path
         context.opened(self)
 
     @property
     def backend(self) -> Backend | None:
         """Who serves it now."""
-        return self.exchange.backend if self.exchange is not None else None
+        return self.exchange.backend if self.exchange is not None else self.lent
 
     @property
     def waiting(self) -> bool:
@@ -118,9 +117,11 @@ class HttpSession(ClientSide):
         try:
             while self._serve_next():
                 if not self.data:
-                    if self.finished:
+                    if self.finished or self.context.draining:
                         break
                     self.phase = IDLE
+            if self.code is Ended.CLIENT_LEFT_HEAD:
+                self._log_end(self.code, 0, self.context.new_id())
             if self._tunnel is not None:
                 return True
         except Malformed as error:
@@ -144,29 +145,54 @@ class HttpSession(ClientSide):
 
     def _serve_next(self) -> bool:
         """One request and its response; False when no other may follow."""
-        end = self._read_head()
-        if not end:
+        size = self._read_head()
+        if not size:
             return False
         context, data = self.context, self.data
-        self.data = data[end:]
-        method, target, block = self._read_request(data[:end])
+        self.data = data[size:]
+        method, target, block = self._read_request(data[:size])
+        request_id = block.request_id or context.new_id()
+        if block is not self._block:
+            self._remember(block)
+        self._sent_before = self.client.sent
+        handover: Handover | None = None
+        if block.plain and block.bodiless and context.plain and not self.closing:
+            outcome = self._serve_plain(method, target, block, request_id, size)
+            if outcome is True:
+                return True
+            handover = outcome
+        exchange = self.exchange = Exchange(self, method, target, block, request_id)
+        exchange.bytes_in = size
+        if self._asked:
+            exchange.asked, self._asked = self._asked, b""
         if not block.keep_alive or context.draining:
             self.closing = True
-        self.exchanges += 1
-        self._sent_before = self.client.sent
-        began = self._began
-        read_at = began if self.phase is IDLE else context.clock()
-        exchange = self.exchange = Exchange(self, method, target, block, began, read_at)
-        exchange.bytes_in = end
-        if block is not self._block:
-            self._block = block
-            local = self._own_address() if context.options.forwarded is Forwarded.FORWARDED else ""
-            self._lines = client_lines(block, context.options, self.peer_name, local, self.trusted)
-        if exchange.run(self._lines):
+        if exchange.run(self._lines, handover):
             self._begin_tunnel(exchange)
             return False
         self._over(exchange, Ended.NORMAL)
         return not self.closing
+
+    def _serve_plain(
+        self, method: bytes, target: bytes, block: RequestBlock, request_id: bytes, size: int
+    ) -> Handover | Literal[True] | None:
+        """As `serve_plain`; where its last write fails, the present exchange is what was served."""
+        try:
+            return serve_plain(self, method, target, block, self._lines, request_id, size)
+        except BaseException:
+            exchange = self.exchange = Exchange(self, method, target, block, request_id)
+            exchange.bytes_in = size
+            exchange.was_served(self.lent, self.status)
+            raise
+        finally:
+            self.lent = None
+
+    def _remember(self, block: RequestBlock) -> None:
+        """What is added for this client to every request with this block."""
+        context = self.context
+        local = self._own_address() if context.options.forwarded is Forwarded.FORWARDED else ""
+        self._block = block
+        self._lines = client_lines(block, context.options, self.peer_name, local, self.trusted)
 
     def _read_head(self) -> int:
         """Wait for a whole head; where it ends in `data`. 0 where the client has left. Malformed."""
@@ -175,7 +201,7 @@ class HttpSession(ClientSide):
             data = self.data = self._more()
             if not data:
                 return 0
-        self._began = self.context.clock()
+        self.began = self.read_at = self.context.clock()
         end = data.find(b"\r\n\r\n") + 4
         if 3 < end <= self.context.limits.head and data[0] != 13:
             return end
@@ -183,18 +209,19 @@ class HttpSession(ClientSide):
 
     def _read_long_head(self) -> int:
         """The same for a head that is not at hand as a whole."""
-        data, limits = self.data, self.context.limits
-        checked = 0
+        limits = self.context.limits
+        checked = blank = 0
         self.phase = HEAD
         while True:
-            if data[:2] == b"\r\n":  # RFC 9112 2.2: an empty line before a request is none of it
-                data = self.data = data[2:]
-                checked = 0
-                continue
+            blank += self._skip_empty_lines()
+            if blank > _BLANK_BYTES:
+                raise Malformed(400, "too many empty lines before the request")
+            data = self.data
             end = data.find(b"\r\n\r\n", max(0, checked - 3)) + 4
             if end > limits.head:
                 raise Malformed(431, "the head is too long")
             if end > 3:
+                self.read_at = self.context.clock()
                 return end
             check_unfinished_request(data, limits, checked)
             checked = len(data)
@@ -202,7 +229,17 @@ class HttpSession(ClientSide):
             if not more:
                 self.code = Ended.CLIENT_LEFT_HEAD if data else Ended.NORMAL
                 return 0
-            data = self.data = data + more
+            self.data = data + more
+
+    def _skip_empty_lines(self) -> int:
+        """An empty line before a request is none of it (RFC 9112 section 2.2); how many bytes they were."""
+        data = self.data
+        rest = data.lstrip(b"\r\n")
+        skipped = len(data) - len(rest)
+        if data[:skipped] == b"\r\n" * (skipped // 2):  # else a CR or LF on its own, which is refused as such
+            self.data = rest
+            return skipped
+        return 0
 
     def _more(self) -> bytes:
         """What else the client sends; b"" at its end."""
@@ -223,6 +260,7 @@ class HttpSession(ClientSide):
         block = context.requests.get(rest) or context.read_request(rest)
         check_request_line(method, target, context.limits)
         if target[0] != 47 or method == b"CONNECT":  # a slash
+            self._asked = target
             target, block = resolve_target(method, target, block)
         if block.host is None:
             block = block_with_host(block, self._own_address().encode())
@@ -237,66 +275,16 @@ class HttpSession(ClientSide):
 
     def _over(self, exchange: Exchange, code: Ended) -> None:
         """Count it and log it."""
-        context = self.context
-        view, base, status, answered = context.metrics.view, context.stats.base, exchange.status, exchange.response_at
+        context, answered = self.context, exchange.response_at
         if exchange.upload is not None:
             exchange.bytes_in += exchange.upload.size
-        exchange.bytes_out += self.client.sent - self._sent_before
-        view[_BYTES_IN] += exchange.bytes_in
-        view[_BYTES_OUT] += exchange.bytes_out
-        view[base] += 1
-        if status:
-            view[base + status // 100] += 1
+        bytes_out = exchange.bytes_out + self.client.sent - self._sent_before
+        count(context, exchange.status, exchange.bytes_in, bytes_out)
         if answered is not None:
             context.metrics.response_time.record(answered - exchange.began)
         if context.access_log is not None:
-            context.access_log.exchange(self._record(exchange, code))
+            context.access_log.exchange(record(self, exchange, bytes_out, code))
         self.exchange = None
-
-    def _record(self, exchange: Exchange, code: Ended) -> ExchangeRecord:
-        context, search, backend = self.context, exchange.search, exchange.backend
-        now, began, read_at = context.clock(), exchange.began, exchange.read_at
-        tw = tc = tresp = reused = None
-        retries = 0
-        upstream = None
-        if search is not None:
-            upstream, retries = search.target.upstream, search.retries
-            routed, connected, answered = search.routed_at, search.connected_at, exchange.response_at
-            if routed is not None:
-                tw = routed - read_at
-                if connected is not None:
-                    tc = connected - routed
-                    if answered is not None:
-                        tresp = answered - connected
-            if search.connection is not None:
-                reused = search.connection.uses > 1
-        # By position, because that is twice as fast; in the order of the record's fields.
-        return ExchangeRecord(
-            self.name,
-            context.name,
-            upstream.name if upstream is not None else "",
-            backend.name if backend is not None else "",
-            time.time() - (now - began),
-            read_at - began,
-            tw,
-            tc,
-            tresp,
-            now - began,
-            exchange.status,
-            exchange.bytes_in,
-            exchange.bytes_out,
-            code,
-            len(context.sessions),
-            context.server.active if context.server is not None else 0,
-            upstream.active if upstream is not None else 0,
-            backend.active if backend is not None else 0,
-            retries,
-            reused,
-            exchange.method,
-            exchange.target,
-            exchange.version,
-            exchange.request_id,
-        )
 
     # Answers of our own.
 
@@ -320,7 +308,7 @@ class HttpSession(ClientSide):
             head_only=exchange is not None and exchange.head_only,
             keep_alive=False,
         )
-        self.closing = True
+        self.closing = self.unread = True
         self.phase = DOWNLOAD
         try:
             self.client.write(data)
@@ -333,8 +321,7 @@ class HttpSession(ClientSide):
         exchange = self.exchange
         self.code = code
         if exchange is None:
-            exchange = Exchange(self, b"", b"", UNREAD, self._began, self.context.clock())
-            exchange.request_id = request_id
+            exchange = Exchange(self, b"", b"", UNREAD, request_id)
         exchange.status = exchange.status or status
         self._over(exchange, code)
 
@@ -354,10 +341,12 @@ class HttpSession(ClientSide):
     def _interrupted(self, code: Ended) -> None:
         exchange = self.exchange
         refusal = exchange.upload.refusal if exchange is not None and exchange.upload is not None else None
-        if self.phase in (IDLE, LINGER):
-            return
-        if code is Ended.HEAD_TIMEOUT and not self.data:
-            return  # it never began: a browser that connected ahead
+        if self.phase in (IDLE, LINGER) or (exchange is None and not self.data):
+            return  # nothing was asked: a browser that connected ahead, for instance
+        if code is Ended.KILLED and self.phase is ROUTING:
+            code = Ended.KILLED_IN_CONNECT
+        if code is Ended.CLIENT_LEFT_WAITING and exchange is not None and exchange.status:
+            code = Ended.CLIENT_RESET
         if code is Ended.REFUSED and refusal is not None:
             self._answer(refusal.status, code, refusal.reason)
         elif code in _INTERRUPTED and (exchange is None or not exchange.status):
@@ -387,13 +376,10 @@ class HttpSession(ClientSide):
         if self.phase is OVER:
             return
         client = self.client
-        if not self.finished and self.closing and (self.data or self._unread()):
+        if self.unread and not self.finished:
             self._linger()
         finish(client.release())
         self._ended(self.code)
-
-    def _unread(self) -> bool:
-        return self.code is not Ended.NORMAL
 
     def _linger(self) -> None:
         self.phase = LINGER
@@ -429,13 +415,13 @@ class HttpSession(ClientSide):
         elif self.phase is not OVER:
             self.look(now)
             if self.phase is IDLE and self.greenlet is not None and self.at_rest(now):
-                self.interrupt(Ended.NORMAL)  # the greenlet may go; the next request finds another one
+                self.interrupt(Ended.NORMAL, IDLE)  # the greenlet may go; the next request finds another one
 
     def overdue(self) -> None:
         if self.phase is IDLE:
             self._end_idle()
         else:
-            self.interrupt(self.late_code())
+            self.interrupt(self.late_code(), self.phase)
 
     def end(self, code: Ended, *, cut_off: bool = True) -> None:
         """End it from outside under a termination code."""
@@ -457,7 +443,7 @@ class HttpSession(ClientSide):
             finish(self.client.release())
             self._ended(Ended.NORMAL)
         else:
-            self.interrupt(Ended.KILLED)
+            self.interrupt(Ended.KILLED, IDLE)
 
     # Upgrades.
 

@@ -46,14 +46,14 @@ class Tunnel:
         try:
             if exchange.tail:
                 client.client.write(exchange.tail)
-            if client.data:
-                backend.write(client.data)
+            while client.data:  # more may come while some is being written
+                data, client.data = client.data, b""
+                exchange.bytes_in += len(data)
+                backend.write(data)
         except BaseException:
             self._release(connection)
             raise
-        exchange.bytes_out += len(exchange.tail)
-        exchange.bytes_in += len(client.data)
-        client.data = exchange.tail = b""
+        exchange.tail = b""
         client.backend_stream = connection.stream = None
         relay = self._relay = Relay(get_hub().loop, client.client.release(), backend.release(), self._over)
         self._watch = RelayWatch(relay, client.context.clock())

@@ -25,6 +25,10 @@ class _Stopped(GreenletExit):  # type: ignore[misc]  # gevent has no types
     """The rest of the body is of no use any more."""
 
 
+class _CutOff(Exception):
+    """The client has ended amid its body."""
+
+
 class Upload:
     """One request body. `done` once all of it was handed to the backend's kernel."""
 
@@ -68,10 +72,10 @@ class Upload:
             self._client.client.on_idle(None)  # nobody but the pump reads now
             self._greenlet = gevent.spawn(self._pump, sink)
 
-    def stop(self) -> None:
-        """Stop pumping, and wait until that is so."""
+    def stop(self, *, wait: bool = False) -> None:
+        """Stop pumping soon, or before this returns."""
         if self._greenlet is not None:
-            self._greenlet.kill(_Stopped)
+            self._greenlet.kill(_Stopped, block=wait)
 
     # The pump.
 
@@ -88,6 +92,9 @@ class Upload:
             self.broken = True
             if error.stream is client.client:
                 client.interrupt(Ended.CLIENT_LEFT_WAITING)
+        except _CutOff:
+            client.finished = self.broken = True
+            client.interrupt(Ended.CLIENT_LEFT_WAITING)
         except Malformed as refusal:
             self.refusal = refusal
             client.interrupt(Ended.REFUSED)
@@ -96,15 +103,16 @@ class Upload:
         finally:
             if self._greenlet is getcurrent():
                 self._greenlet = None
-            if not client.finished:
+            if client.client.open and not client.finished:
                 client.client.on_idle(client._spoke)
 
     def _next(self) -> bytes:
         """The next bytes for the backend; waits for the client."""
         data = self._client.data or self._client.client.read()
         if not data:
-            self._client.finished = True
-            raise Malformed(400, "the request's body is cut off")
+            raise _CutOff
+        if not self.size:
+            self._client.phase = UPLOAD  # the client that held its body back sends it
         return self._take(data)
 
     def _splice(self, sink: Stream) -> bool:

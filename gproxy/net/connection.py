@@ -156,7 +156,12 @@ def is_reset(sock: Socket) -> bool:
 
 def _ask(sock: Socket, events: int) -> int:
     """What poll() says now; errors and hang-ups are reported unasked."""
-    poller = _poll()
-    poller.register(sock.fileno(), events)
-    found = poller.poll(0)
+    found = poller(sock, events).poll(0)
     return found[0][1] if found else 0
+
+
+def poller(sock: Socket, events: int = _POLLIN) -> Any:
+    """A poll object for one socket; its poll(0) is empty while there is nothing to read."""
+    made = _poll()
+    made.register(sock.fileno(), events)
+    return made

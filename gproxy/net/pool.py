@@ -79,14 +79,16 @@ class PooledConnection:
             self._watcher = None
 
     def is_alive(self) -> bool:
-        """A last look before it is lent: the hub may not have seen the end yet."""
+        """A last look before it is lent: the hub may not have seen yet that it ended, or speaks out of turn."""
+        if self.stream is not None:
+            return not self.stream.has_input()
         return not (has_input if self.uses else is_closed)(self.sock)  # an end is input too
 
     def close(self) -> None:
         self.unwatch()
         if self.stream is not None:
             self.stream.close()
-            self.spoke = None  # it refers to us
+        self.spoke = None  # it refers to us
         self.sock.close()
 
     def attach(self, stream: Stream, pool: ConnectionPool) -> Stream:
@@ -156,25 +158,22 @@ class ConnectionPool:
         """Take a slot. The caller owes one `release`."""
         self.borrowed += 1
 
-    def connect(
-        self, dial: Callable[[], Socket] | None = None, *, fresh: bool = False, look: bool = True
-    ) -> PooledConnection:
+    def connect(self, dial: Callable[[], Socket] | None = None, *, fresh: bool = False) -> PooledConnection:
         """The idle connection used last, or a fresh one; DialError where none can be had.
 
         For a reserved slot. Waits only while it dials, with `dial` in the place of the pool's own if given.
-        `fresh` wants none that was used before. Without `look` the pool trusts that its watcher has seen
-        every end: for borrowers who can try again.
+        `fresh` wants none that was used before.
         """
-        connection = None if fresh else self.lend(self._clock(), look=look)
+        connection = None if fresh else self.lend(self._clock())
         if connection is None:
             self._make_room()
             connection = PooledConnection((dial or self._owner.dial)(), self._clock())
             connection.uses = 1
-        if self.settings.preconnect:
-            self._refill()
+            if self.settings.preconnect:
+                self._refill()
         return connection
 
-    def lend(self, now: float, *, look: bool) -> PooledConnection | None:
+    def lend(self, now: float) -> PooledConnection | None:
         """The idle connection used last, for a reserved slot; None where there is none that is fit."""
         idle = self._idle
         while idle.qsize():
@@ -187,8 +186,10 @@ class ConnectionPool:
             rested = connection.rested = now - connection.idle_since
             if now >= connection.lend_until or rested >= self.idle_limit:
                 connection.close()
-            elif not look or connection.is_alive():
+            elif connection.is_alive():
                 connection.uses += 1
+                if self.settings.preconnect:
+                    self._refill()
                 return connection
             else:
                 self._ended(connection, now)
@@ -198,7 +199,7 @@ class ConnectionPool:
         """Give a slot back, with its connection unless the dial failed. Without `reusable` it must be closed."""
         self.borrowed -= 1
         if connection is not None and reusable:
-            self._keep(connection, self._clock())
+            self.keep(connection, self._clock())
         self._owner.slot_freed()
 
     def sweep(self, now: float) -> None:
@@ -238,14 +239,16 @@ class ConnectionPool:
             self._owner.pool_event(PoolEvent.DIRTY)
         connection.close()
 
-    def _keep(self, connection: PooledConnection, now: float) -> None:
+    def keep(self, connection: PooledConnection, now: float) -> None:
+        """Take in a connection that may be lent again; its slot is given back apart."""
         settings, idle = self.settings, self._idle
         old_at = connection.dialled_at + settings.max_age
-        if self._closed or not self.wanted or connection.uses >= settings.max_uses or now >= old_at:
+        if not self.wanted or connection.uses >= settings.max_uses or now >= old_at or self._closed:
             connection.close()
             return
         connection.idle_since = now
-        connection.lend_until = min(now + settings.idle_timeout, old_at)
+        until = now + settings.idle_timeout
+        connection.lend_until = until if until < old_at else old_at
         if idle.qsize() >= settings.size:
             self._drop(idle.queue[0])
             self._owner.pool_event(PoolEvent.OVERFLOW)
@@ -288,7 +291,7 @@ class ConnectionPool:
         """Dial until there are enough, each in a reserved slot; after a failure wait, longer each time."""
         try:
             while self._lacks():
-                self._keep(self._dial_ahead(), self._clock())
+                self.keep(self._dial_ahead(), self._clock())
                 self._back_off = _FIRST_BACK_OFF
         except DialError:
             self._fill_at = self._clock() + self._back_off

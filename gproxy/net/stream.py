@@ -17,7 +17,7 @@ from typing import Any
 from gevent import getcurrent
 from gevent.hub import Hub
 
-from gproxy.net.connection import reset
+from gproxy.net.connection import poller, reset
 from gproxy.net.splice import CANNOT_SPLICE, PIPES, Pipe
 
 READ_SIZE = 64 * 1024  # bytes at most in one read
@@ -36,7 +36,7 @@ class PeerReset(Exception):
 class Stream:
     """`received` and `sent` count bytes."""
 
-    __slots__ = ("_reader", "_reading", "_writer", "_writing", "hub", "idle_callback", "received",
+    __slots__ = ("_poll", "_reader", "_reading", "_writer", "_writing", "hub", "idle_callback", "received",
                  "sent", "sock", "watching")  # fmt: skip
 
     def __init__(self, sock: Socket, hub: Hub):
@@ -47,9 +47,21 @@ class Stream:
         self._reading: Any = None  # the greenlet that waits for bytes
         self._writing: Any = None  # the one that waits for room
         self._writer: Any = None
+        self._poll: Any = None
         self._reader = hub.loop.io(sock.fileno(), _READ)
         self._reader.start(self._readable)
         self.watching = True
+
+    def has_input(self) -> bool:
+        """Whether a read would not block: bytes, an end or an error are waiting."""
+        if self._poll is None:
+            self._poll = poller(self.sock)  # kept, because to make one costs more than to ask it
+        return bool(self._poll.poll(0))
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has the socket."""
+        return self._reader is not None
 
     @property
     def moved(self) -> int:
@@ -163,26 +175,21 @@ class Stream:
     # Bulk.
 
     def splice_to(self, sink: Stream, size: int) -> int:
-        """Move up to `size` bytes to another stream inside the kernel; how many it was.
+        """Move up to `size` bytes to another stream inside the kernel, a pipe's fill at the most; how many it was.
 
-        Fewer than `size` where the source has ended, or can't be spliced: a read tells. PeerReset of either.
+        0 where the source has ended, or can't be spliced: a read tells. PeerReset of either.
         """
-        moved = 0
-        while moved < size:
-            self.wait_readable()
-            pipe = PIPES.take()
-            if pipe is None:
-                return moved
-            try:
-                part = self._fill(pipe, size - moved)
-                if part:
-                    sink.drain(pipe)
-            finally:
-                PIPES.give_back(pipe)
-            if not part:
-                return moved
-            moved += part
-        return moved
+        self.wait_readable()
+        pipe = PIPES.take()
+        if pipe is None:
+            return 0
+        try:
+            part = self._fill(pipe, size)
+            if part:
+                sink.drain(pipe)
+        finally:
+            PIPES.give_back(pipe)
+        return part
 
     def _fill(self, pipe: Pipe, size: int) -> int:
         try:
@@ -229,13 +236,13 @@ class Stream:
         return self.sock
 
     def close(self) -> None:
-        if self._reader is not None:
+        if self.open:
             self.release()
         self.sock.close()
 
     def reset(self) -> None:
         """Close with RST, so that the peer can't take what it has for all."""
-        if self._reader is not None:
+        if self.open:
             self.release()
         reset(self.sock)
 

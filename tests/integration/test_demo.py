@@ -1,16 +1,18 @@
 """`gproxy demo`: a balancer to play with, which leaves nothing behind, however it ends."""
 
+import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.ends import TIMEOUT, read_to_end
+from tests.support.browser import browser
+from tests.support.ends import TIMEOUT
 from tests.support.poll import eventually
 from tests.support.proxy import command_environ
 
@@ -32,16 +34,23 @@ class Demo:
         self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.greeting)[1])
         self.origins = {name: int(pid) for name, pid in re.findall(r"(b\d) is process (\d+)", self.greeting)}
 
-    def ask(self) -> str:
-        """The body of one answer over HTTP."""
-        with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as client:
-            client.sendall(b"GET /some/path HTTP/1.1\r\nHost: demo\r\n\r\n")
-            head, _, body = read_to_end(client).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 ")
-        return body.decode()
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+
+    def ask(self, target: str = "/some/path", **fields: str) -> str:
+        """The body of one answer."""
+        with closing(self.connect()) as client:
+            return ask(client, target, **fields)
 
     def names(self) -> set[str]:
         return {self.ask().split()[0] for _ in range(6)}
+
+
+def ask(client: http.client.HTTPConnection, target: str = "/", **fields: str) -> str:
+    client.request("GET", target, headers={name.replace("_", "-"): value for name, value in fields.items()})
+    response = client.getresponse()
+    assert response.status == 200
+    return response.read().decode()
 
 
 @pytest.fixture
@@ -75,6 +84,38 @@ def test_it_says_what_to_try_and_all_three_origins_answer(demo):
     assert f"kill {demo.origins['b2']} " in demo.greeting
     assert demo.names() == {"b1", "b2", "b3"}
     assert re.fullmatch(r"b\d answered: GET /some/path, from process \d+\n", demo.ask())
+
+
+def test_requests_of_one_connection_go_to_all_three(demo):
+    with closing(demo.connect()) as client:
+        assert {ask(client).split()[0] for _ in range(3)} == {"b1", "b2", "b3"}
+
+
+def test_a_page_says_who_answered_what(demo):
+    page = demo.ask("/some/path", Accept="text/html,*/*;q=0.5", X_Request_ID="my-own-id", X_Mine="<b>")
+    name = re.search(r"<h1>(b\d) answered</h1>", page)[1]
+    assert f"process {demo.origins[name]};" in page
+    assert "<code>GET /some/path</code>" in page
+    assert "request number 1 of" in page
+    assert "its id is <code>my-own-id</code>" in page
+    added, sent = page.split("What the browser sent")
+    assert "<th>X-Forwarded-For<td>127.0.0.1\n" in added
+    assert "<th>X-Mine<td>&lt;b&gt;\n" in sent
+    assert "request number 2 of" in [demo.ask(Accept="text/html") for _ in range(3)][-1]
+
+
+def test_a_browser_shows_it_and_asks_once(demo):
+    assert "<h1>b1 answered</h1>" in browser(f"http://127.0.0.1:{demo.port}/")
+    assert demo.ask().startswith("b2 ")
+
+
+def test_the_head_of_it(demo):
+    with closing(demo.connect()) as client:
+        client.request("HEAD", "/")
+        response = client.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+        assert int(response.headers["Content-Length"]) > 0
+        assert ask(client).startswith("b2 ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.ends import TIMEOUT
+from tests.support.ends import TIMEOUT, accept, address, listening, read_to_end
 from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
 from tests.support.web_apps import blocks, digest_of
@@ -19,6 +19,7 @@ CONFIG = """
 listeners: [{name: web, bind: "127.0.0.1:0", mode: http, upstream: app}]
 upstreams: {app: {backends: [{name: b1, address: "${B1}"}]}}
 """
+CONFIG_UNCHECKED = CONFIG.replace("{backends:", "{health_check: {type: none}, backends:")
 MIB = 1024 * 1024
 
 APPLICATIONS = {
@@ -170,7 +171,23 @@ def test_a_refusal_that_comes_before_the_body_is_read(site):
         through.putheader("Content-Length", str(100 * MIB))
         through.endheaders(b"only the first of it")
         response = through.getresponse()
+        assert response.will_close  # what follows is the body's, and no request
         assert (response.status, response.read()) == (403, b"not for you\n")
+
+
+def test_the_access_log_counts_what_came_of_an_upload_that_was_refused(tmp_path):
+    head = b"PUT / HTTP/1.1\r\nHost: app.example\r\nContent-Length: %d\r\n\r\n" % (100 * MIB)
+    with listening() as backend, Gproxy(tmp_path, CONFIG_UNCHECKED, environ={"B1": address(backend)}) as proxy:
+        with proxy.connect("web") as client, ThreadPoolExecutor(1) as sender:
+            client.sendall(head)
+            sent = sender.submit(client.sendall, blob(10 * MIB))
+            with accept(backend) as server:
+                assert server.makefile("rb").read(10 * MIB)
+                sent.result(TIMEOUT)
+                server.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+                assert read_to_end(client).startswith(b"HTTP/1.1 403 ")
+        line = proxy.wait_for_access(r" 403 \d+/\d+ ")
+        assert 10 * MIB <= int(line.split()[1].partition("/")[0]) <= 10 * MIB + len(head)
 
 
 def test_the_server_learns_who_asks_for_what(site):

@@ -6,13 +6,13 @@ import os
 import random
 import re
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
 import requests
 
+from tests.support.browser import browser
 from tests.support.ends import TIMEOUT
 from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
@@ -86,10 +86,10 @@ def test_curl_of_http_1_0_gets_what_the_others_get(base, path):
 
 
 def test_curl_of_http_1_0_that_keeps_its_connection(base):
-    written = curl(
-        "--http1.0", "-H", "Connection: keep-alive", "-w", "%{num_connects} ", f"{base}/hello", f"{base}/hello"
-    )
-    assert written[0] == b"hello\n1 hello\n0 "
+    url = f"{base}/hello"
+    written, said = curl("--http1.0", "-H", "Connection: keep-alive", "-w", "%{num_connects} ", url, url)
+    assert written == b"hello\n1 hello\n0 "
+    assert said.count("< Connection: keep-alive") == 2
 
 
 def test_curl_offers_http_2_and_stays_with_1_1(base):
@@ -117,10 +117,10 @@ def test_curl_asks_for_the_head_alone(base, path):
 
 def test_curl_keeps_one_connection_for_many_urls(base):
     paths = ["/hello", "/stream", "/nothing", "/elsewhere", "/big?size=100000", "/hello"]
-    connects, said = curl("-w", "%{stderr}connects=%{num_connects}\n", *(f"{base}{path}" for path in paths))
+    written, said = curl("-w", "%{stderr}connects=%{num_connects}\n", *(f"{base}{path}" for path in paths))
     assert statuses(said) == ["1.1 200", "1.1 200", "1.1 204", "1.1 404", "1.1 200", "1.1 200"]
     assert re.findall(r"connects=(\d)", said) == ["1", "0", "0", "0", "0", "0"]
-    assert connects.endswith(b"hello\n")
+    assert written.endswith(b"hello\n")
 
 
 def test_curl_in_parallel(base):
@@ -311,21 +311,6 @@ addEventListener("load", () => ask().then(
   (said) => { document.getElementById("said").textContent = said; },
   (error) => { document.getElementById("said").textContent = `failed: ${error}`; }));
 """
-
-
-def browser(url, *options):
-    """The document of a page after its scripts have run."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [
-            program("chromium", "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-dev-shm-usage", "--no-proxy-server", f"--user-data-dir={home}", "--virtual-time-budget=20000",
-            *options, "--dump-dom", url,
-        ]  # fmt: skip
-        environ = os.environ | {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
-        done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=LIMIT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_browser_shows_a_page_with_all_that_belongs_to_it(tmp_path):

@@ -85,13 +85,16 @@ class Scene:
         with contextlib.suppress(ConnectionError):
             if (response := self.ask(wire, target)) is not None:
                 check_own(response, b"GET", target)
+                assert not response.interim
 
     def check_bystanders(self, number: int) -> None:
         """Those who ask next, on another connection, get their own responses."""
         for each in range(VICTIMS):
             target = b"/victim-%04d-%d" % (number, each)
             try:
-                check_own(self.ask(self._bystander, target), b"GET", target)
+                response = self.ask(self._bystander, target)
+                check_own(response, b"GET", target)
+                assert not response.interim
             except BaseException:
                 self._bystander.sock.close()
                 self._bystander = self._wire()

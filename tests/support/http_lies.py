@@ -53,6 +53,7 @@ BY_CHUNKS = answer(CHUNKED, body=AS_CHUNK)
 def surplus() -> Iterator[LyingAnswer]:
     """A good response, and bytes after it."""
     good = (HONEST,)
+    interim = b"HTTP/1.1 100 Continue\r\n%s\r\n"
     for name, raw in (("length", BY_LENGTH), ("chunks", BY_CHUNKS)):
         yield LyingAnswer(f"response after {name}", raw + SMUGGLED, good)
         yield LyingAnswer(f"byte after {name}", raw + b"X", good)
@@ -67,10 +68,9 @@ def surplus() -> Iterator[LyingAnswer]:
         )
     yield LyingAnswer("response after an empty one", answer(b"Content-Length: 0", body=SMUGGLED), (b"",))
     yield LyingAnswer("response after one that closes", answer(LENGTH, b"Connection: close") + SMUGGLED, good)
-    interim = b"HTTP/1.1 100 Continue\r\n%s\r\n\r\n"
-    yield LyingAnswer("interim response with a length", interim % b"Content-Length: 5" + BY_LENGTH + SMUGGLED, good)
-    yield LyingAnswer("interim response with a coding", interim % CHUNKED + BY_LENGTH + SMUGGLED, good)
-    yield LyingAnswer("many interim responses", interim % b"X: y" * 50 + BY_LENGTH + SMUGGLED, good)
+    yield LyingAnswer("interim response with a length", interim % b"Content-Length: 5\r\n" + BY_LENGTH + SMUGGLED, good)
+    yield LyingAnswer("interim response with a coding", interim % (CHUNKED + b"\r\n") + BY_LENGTH + SMUGGLED, good)
+    yield LyingAnswer("many interim responses", interim % b"X: y\r\n" * 50 + BY_LENGTH + SMUGGLED, good)
 
 
 def bodiless() -> Iterator[LyingAnswer]:
@@ -94,8 +94,8 @@ def bodiless() -> Iterator[LyingAnswer]:
 def lengths() -> Iterator[LyingAnswer]:
     """Content-Length badly written, or with another."""
     bad = (
-        b"+%d", b"-%d", b"0x%x", b"%d.0", b"%d 0", b"%d, 0", b"0, %d", b"%d_0", b"%d\x00", b"%d\x0b", b"", b"%d,", b"abc",
-        b"%d;", b"\xa0%d", b"1e%d", b'"%d"', b"-1",
+        b"+%d", b"-%d", b"0x%x", b"%d.0", b"%d 0", b"%d, 0", b"0, %d", b"%d_0", b"%d\x00", b"%d\x0b", b"", b"%d,",
+        b"abc", b"%d;", b"\xa0%d", b"1e%d", b'"%d"', b"-1",
     )  # fmt: skip
     for value in bad:
         line = b"Content-Length: " + (value % SIZE if b"%" in value else value)
@@ -145,8 +145,8 @@ def chunks() -> Iterator[LyingAnswer]:
     """Bad chunk syntax: the head may be under way by then, and the response is broken off."""
     honest = b"%x\r\n%s\r\n" % (SIZE, HONEST)
     bad = (
-        b"+%x", b"-%x", b"0x%x", b" %x", b"%x\x00", b"g", b"", b"%x\n", b"%x_", b"-0", b"%x;a\n", b"%x;\x00", b"%x\r\r", b";",
-        b"\xa0%x",
+        b"+%x", b"-%x", b"0x%x", b" %x", b"%x\x00", b"g", b"", b"%x\n", b"%x_", b"-0", b"%x;a\n", b"%x;\x00",
+        b"%x\r\r", b";", b"\xa0%x",
     )  # fmt: skip
     for value in bad:
         size = value % len(SMUGGLED) if b"%x" in value else value
@@ -188,9 +188,10 @@ def broken_off() -> Iterator[LyingAnswer]:
 def heads() -> Iterator[LyingAnswer]:
     """What is no head of a response, or hides a field from one reader."""
     starts = (
-        b"HTP/1.1 200 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 2x0 OK", b"HTTP/2.0 200 OK", b"HTTP/1.1",
-        b"HTTP/1.1  200 OK", b" HTTP/1.1 200 OK", b"HTTP/1.1 200 \x00", b"HTTP/1.1\t200 OK", b"http/1.1 200 OK", b"200 OK",
-        b"HTTP/1.1 099 OK", b"HTTP/1.1 200 OK\rX: y", b"HTTP/1.1 -200 OK", b"GET / HTTP/1.1", b"ICY 200 OK", b"HTTP/11 200 OK",
+        b"HTP/1.1 200 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 2x0 OK", b"HTTP/2.0 200 OK",
+        b"HTTP/1.1", b"HTTP/1.1  200 OK", b" HTTP/1.1 200 OK", b"HTTP/1.1 200 \x00", b"HTTP/1.1\t200 OK",
+        b"http/1.1 200 OK", b"200 OK", b"HTTP/1.1 099 OK", b"HTTP/1.1 200 OK\rX: y", b"HTTP/1.1 -200 OK",
+        b"GET / HTTP/1.1", b"ICY 200 OK", b"HTTP/11 200 OK",
     )  # fmt: skip
     for start in starts:
         yield LyingAnswer(f"start {_show(start)}", answer(LENGTH, start=start) + SMUGGLED, then="close")

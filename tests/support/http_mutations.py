@@ -159,8 +159,8 @@ _CODINGS_REFUSED = (
     b"chunked:", b": chunked", b"0", b"null", b"chunked\\", b"chunked=", b"deflate, chunked", b"chunked#",
 )  # fmt: skip
 _CODINGS_MEANT = (
-    b"chunked", b"Chunked", b"CHUNKED", b"chunKed", b"   chunked", b"\tchunked", b"chunked \t", b"chunked,", b",chunked",
-    b", ,chunked",
+    b"chunked", b"Chunked", b"CHUNKED", b"chunKed", b"   chunked", b"\tchunked", b"chunked \t", b"chunked,",
+    b",chunked", b", ,chunked",
 )  # fmt: skip
 
 

@@ -39,13 +39,8 @@ class HttpOrigin:
     def converse(self, connection: socket.socket) -> None:
         raise NotImplementedError
 
-    def __enter__(self) -> HttpOrigin:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def kill(self) -> None:
+        """Nothing listens any more, and every connection ends, whatever it is at."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # accept() ends with it
         for connection in list(self._open):
@@ -53,7 +48,22 @@ class HttpOrigin:
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(TIMEOUT)
+        self._threads.clear()
         self._listener.close()
+
+    def revive(self) -> None:
+        """Listen again where it did."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self._start(self._accept)
+
+    def __enter__(self) -> HttpOrigin:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.kill()
 
     def _start(self, run: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=run, args=arguments, daemon=True, name=f"origin {self.name}")
@@ -70,7 +80,7 @@ class HttpOrigin:
                 self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):  # the peer is gone: what it saw is the test's to judge
+        with connection, contextlib.suppress(OSError, Cut):  # the peer is gone: what it saw is the test's to judge
             self.converse(connection)
         self._open.discard(connection)
 
@@ -131,8 +141,6 @@ class RecordingOrigin(HttpOrigin):
                 pass
         except NotHttp as error:
             self._notes.complaints.append(f"{self.name}: {error}")
-        except Cut:
-            return  # a request that never became one
 
     def _exchange(self, wire: Wire, head: RequestHead) -> bool:
         """Whether the connection goes on."""

@@ -608,7 +608,7 @@ def test_words_for_an_operator(played: PlayedBackend) -> None:
         read_head(played.accept())
         (session,) = proxy.sessions
         address = "{}:{}".format(*client.sock.getsockname())
-        assert repr(session) == f"<HttpSession {address} waiting for a response's head, 1 exchanges>"
+        assert repr(session) == f"<HttpSession {address} waiting for a response's head>"
         assert repr(session.exchange) == "<Exchange b'GET' b'/where' 0>"
 
 

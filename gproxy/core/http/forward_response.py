@@ -50,6 +50,7 @@ class ResponseBlock:
     switching: bool  # 101
     has_date: bool
     plain: bool  # whether nothing must be added for an HTTP/1.1 client that stays
+    ready: bool  # the same, and the backend's connection may live on with nothing to be learned of it
     length: int  # of the body, -1 where it is not told by a length
     whole: bytes = field(repr=False)  # start_and_fields with the last CRLF: what most clients get, as it is
     start_and_fields: bytes = field(repr=False)
@@ -66,6 +67,8 @@ def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> 
     lines = _forwarded_lines(minor, status, fields, options)
     common = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, field_lines(lines))
     announced = _not_modified_framing(minor, fields) if status == 304 else framing
+    plain = status != 101 and b"date" in names(lines)
+    keep_alive, keep_alive_timeout = _keep_alive(minor, fields), _keep_alive_timeout(fields)
     start_and_fields = common + _framing(_CHUNKED if announced.body is Body.UNTIL_CLOSE else announced)
     return ResponseBlock(
         minor=minor,
@@ -73,12 +76,13 @@ def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> 
         reason=reason,
         fields=fields,
         framing=framing,
-        keep_alive=_keep_alive(minor, fields),
-        keep_alive_timeout=_keep_alive_timeout(fields),
+        keep_alive=keep_alive,
+        keep_alive_timeout=keep_alive_timeout,
         interim=status < 200 and status != 101,
         switching=status == 101,
         has_date=b"date" in names(lines),
-        plain=status != 101 and b"date" in names(lines),
+        plain=plain,
+        ready=plain and keep_alive and keep_alive_timeout is None,
         length=framing.length if framing.body is Body.LENGTH else -1,
         whole=start_and_fields + b"\r\n",
         start_and_fields=start_and_fields,

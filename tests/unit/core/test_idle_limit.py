@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.core.idle_limit import DOUBT, LEAST, MEMORY, IdleLimit, alike, lend_until
+from gproxy.core.idle_limit import AT_ONCE, DOUBT, LEAST, MEMORY, IdleLimit, alike, lend_until
 
 START = 1000.0
 
@@ -32,7 +32,7 @@ def test_the_margin(timeout: float, until: float) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other", "verdict"),
-    [(2.0, 2.0, True), (2.0, 3.0, True), (2.0, 3.1, False), (60.0, 70.0, True), (60.0, 76.0, False)],
+    [(2.0, 2.0, True), (2.0, 3.0, True), (2.0, 3.1, False), (60.0, 75.0, True), (60.0, 75.1, False)],
 )
 def test_a_timer_is_as_exact_as_servers_make_it(one: float, other: float, verdict: bool) -> None:
     assert alike(one, other) is alike(other, one) is verdict
@@ -146,6 +146,11 @@ def test_closings_at_one_moment_are_a_single_sighting() -> None:
     assert limit.limit(START + 1 + DOUBT) == inf
 
 
+def test_a_second_later_is_another_moment() -> None:
+    limit = closed_at((2.0, START), (2.0, START + AT_ONCE))
+    assert limit.limit(START + AT_ONCE + DOUBT) == 1.5
+
+
 def test_a_steady_flow_of_closings_is_confirmed() -> None:
     """None comes a second after the one before it, yet they are no single moment's."""
     limit = closed_at(*((2.0, START + tenth / 10) for tenth in range(30)))
@@ -208,6 +213,7 @@ def test_everything_is_forgotten_in_the_end(steps: list[tuple[float, float, bool
 
 
 def test_repr_tells_what_is_known() -> None:
+    assert repr(IdleLimit()) == "<IdleLimit promised inf, confirmed inf, last seen inf>"
     limit = closed_at((2.0, START), (2.5, START + 10))
     limit.promised(5.0, START + 10)
     assert repr(limit) == "<IdleLimit promised 5, confirmed 2, last seen 2.5>"

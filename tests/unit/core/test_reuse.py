@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from gproxy.core.reuse import QuietEnd, expired, quiescent_objection
-from gproxy.core.settings import PoolSettings
+from gproxy.core.reuse import QuietEnd, quiescent_objection
 
 CLEAN = QuietEnd(held_up=0, held_down=0, unacknowledged=0, answered=True, backend_fin=False)
-SETTINGS = PoolSettings(idle_timeout=60.0, max_age=3600.0, max_uses=100)
 
 
 def test_a_clean_end_has_nothing_against_it() -> None:
@@ -30,17 +28,3 @@ def test_a_clean_end_has_nothing_against_it() -> None:
 )
 def test_each_thing_against_it_suffices(change: dict[str, Any], objection: str) -> None:
     assert quiescent_objection(replace(CLEAN, **change)) == objection
-
-
-@pytest.mark.parametrize(
-    ("age", "idle", "uses", "verdict"),
-    [
-        (0.0, 0.0, 0, None),
-        (3599.9, 59.9, 99, None),
-        (0.0, 60.0, 0, "idle too long"),
-        (3600.0, 0.0, 0, "too old"),
-        (0.0, 0.0, 100, "used up"),
-    ],
-)
-def test_an_idle_connection_expires(age: float, idle: float, uses: int, verdict: str | None) -> None:
-    assert expired(SETTINGS, age, idle, uses) == verdict

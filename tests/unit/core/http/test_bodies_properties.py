@@ -220,12 +220,16 @@ class Counted(bytes):
     def __getitem__(self, key: slice) -> bytes:  # type: ignore[override]
         part = super().__getitem__(key)
         Counted.cost += len(part)
-        return part
+        return Counted(part)
 
-    def __radd__(self, before: bytes) -> bytes:
-        whole = bytes.__add__(before, self)
-        Counted.cost += len(whole)
-        return Counted(whole)
+    def __radd__(self, before: bytes | bytearray) -> Counted | bytearray:
+        """Bytes are copied for it, a bytearray grows (`+=` asks here too)."""
+        if isinstance(before, bytearray):
+            Counted.cost += len(self)
+            before.extend(self)
+            return before
+        Counted.cost += len(before) + len(self)
+        return Counted(b"".join((before, self)))
 
 
 HOSTILE = [
@@ -244,7 +248,7 @@ def test_each_byte_is_looked_at_a_few_times_in_any_pieces(data: bytes, size: int
     reader = ChunkedReader(LIMITS)
     for at in range(0, len(data), size):
         reader.feed(Counted(data[at : at + size]))
-    assert Counted.cost <= 3 * len(data)
+    assert Counted.cost <= 5 * len(data)
 
 
 @pytest.mark.parametrize("data", [b"0\r\n" + b"X: y\r\n" * 9_000, b"0\r\n" + b"X" * 60_000, b"1\r\nA\r\n" * 10_000])

@@ -1,0 +1,88 @@
+"""What is counted and logged of an exchange that is over."""
+
+from __future__ import annotations
+
+import time
+
+from gproxy.core.record import ExchangeRecord
+from gproxy.core.termination import Ended
+from gproxy.http.client import ClientSide
+from gproxy.http.context import HttpContext
+from gproxy.http.exchange import Exchange
+from gproxy.metrics import Slot
+from gproxy.upstream import Backend, Upstream
+
+_BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
+
+
+def count(context: HttpContext, status: int, bytes_in: int, bytes_out: int) -> None:
+    """Add an exchange to the totals."""
+    view, base = context.metrics.view, context.stats.base
+    view[_BYTES_IN] += bytes_in
+    view[_BYTES_OUT] += bytes_out
+    view[base] += 1
+    if status:
+        view[base + status // 100] += 1
+
+
+def record(session: ClientSide, exchange: Exchange, bytes_out: int, code: Ended) -> ExchangeRecord:
+    """What the access log is told of an Exchange."""
+    search, read_at = exchange.search, exchange.read_at
+    tw = tc = tresp = reused = upstream = backend = None
+    retries = 0
+    if search is not None:
+        upstream, backend, retries = search.target.upstream, search.backend, search.retries
+        routed, connected, answered = search.routed_at, search.connected_at, exchange.response_at
+        tw = None if routed is None else routed - read_at
+        tc = None if routed is None or connected is None else connected - routed
+        tresp = None if answered is None or connected is None else answered - connected
+        reused = None if search.connection is None else search.connection.uses > 1
+    timers = (exchange.began, read_at - exchange.began if exchange.method else None, tw, tc, tresp)
+    request = (exchange.method, exchange.asked or exchange.target, exchange.version, exchange.request_id)
+    told = (exchange.status, exchange.bytes_in, bytes_out, code)
+    return make_record(session, upstream, backend, timers, told, retries, reused, request)
+
+
+def make_record(
+    session: ClientSide,
+    upstream: Upstream | None,
+    backend: Backend | None,
+    timers: tuple[float, float | None, float | None, float | None, float | None],
+    told: tuple[int, int, int, Ended],
+    retries: int,
+    reused: bool | None,
+    request: tuple[bytes, bytes, bytes, bytes],
+) -> ExchangeRecord:
+    """`timers` are when it began, and the seconds TR, Tw, Tc, Tr; `told` the status, bytes both ways and the code."""
+    context = session.context
+    began, tr, tw, tc, tresp = timers
+    status, bytes_in, bytes_out, code = told
+    method, target, version, request_id = request
+    lasted = context.clock() - began
+    # By position, which is twice as fast; in the order of the record's fields.
+    return ExchangeRecord(
+        session.name,
+        context.name,
+        upstream.name if upstream is not None else "",
+        backend.name if backend is not None else "",
+        time.time() - lasted,
+        tr,
+        tw,
+        tc,
+        tresp,
+        lasted,
+        status,
+        bytes_in,
+        bytes_out,
+        code,
+        len(context.sessions),
+        context.server.active if context.server is not None else 0,
+        upstream.active if upstream is not None else 0,
+        backend.active if backend is not None else 0,
+        retries,
+        reused,
+        method,
+        target,
+        version,
+        request_id,
+    )

@@ -1,0 +1,138 @@
+"""An origin whose responses name their request in every line, and the clients' side of that.
+
+A request has a mark of its own in X-Mark, and asks in its target's query for the response:
+
+    size=N                 bytes of the body
+    as=length|chunks|end   how its end is told
+    act=...                what goes wrong, or goes on, meanwhile: see MarkedOrigin
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from typing import NamedTuple
+
+from tests.support.ends import reset
+from tests.support.http_origin import HttpOrigin
+from tests.support.http_wire import RequestHead, Response, Wire, read_body, read_request_head, request_framing
+
+_QUERY = re.compile(rb"size=(\d+)&as=([a-z]+)&act=([a-z-]*)")
+SLOW = 0.005  # seconds: long enough for a client to go away meanwhile
+CHUNK = 5000  # bytes
+
+# What the origin does to the connection in the place of what it was asked for, or after it.
+BEFORE = ("close-before", "reset-before")  # nothing of a response is sent
+MIDWAY = ("close-in-head", "reset-in-head", "close-in-body", "reset-in-body")
+AFTERWARDS = ("close-after", "reset-after")  # without announcing it
+
+
+class Ask(NamedTuple):
+    """One request, and what its response must be."""
+
+    mark: bytes
+    method: bytes = b"GET"
+    size: int = 0
+    framed: bytes = b"length"
+    act: bytes = b""
+    body: bytes = b""
+    chunked: bool = False
+
+    @property
+    def target(self) -> bytes:
+        return b"/asked?size=%d&as=%s&act=%s" % (self.size, self.framed, self.act)
+
+    @property
+    def head(self) -> bytes:
+        lines = [self.method + b" " + self.target + b" HTTP/1.1", b"Host: origin", b"X-Mark: " + self.mark]
+        if self.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif self.body:
+            lines.append(b"Content-Length: %d" % len(self.body))
+        return b"\r\n".join([*lines, b"", b""])
+
+    @property
+    def sent_body(self) -> bytes:
+        return chunks(self.body) if self.chunked else self.body
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the origin breaks off this very exchange, or may."""
+        return self.act.decode() in (*BEFORE, *MIDWAY, "reset-after")
+
+    def objection(self, response: Response) -> str:
+        """Why this can't be a response to it, or be a part of one; empty where it can."""
+        if response.status >= 500:
+            return "" if b"mark" not in response.body else f"{response.status} with somebody's mark"
+        if response.status == 0 and not response.fields and not response.body:
+            return ""  # half a head
+        told = response.fields.get(b"x-mark")
+        if response.status != 200 or told != [self.mark]:
+            return f"{response.status} for {told}"
+        expected = b"" if self.method == b"HEAD" else marked(self.mark, self.method, self.body, self.size)
+        if response.whole and response.body != expected:
+            return f"a body of {len(response.body)} bytes: {bytes(response.body[:100])!r}"
+        return "" if expected.startswith(bytes(response.body)) else "somebody else's body"
+
+
+def marked(mark: bytes, method: bytes, body: bytes, size: int) -> bytes:
+    """A body of that size for a request with that mark and body."""
+    line = b"mark %s %s %d %s\n" % (mark, method, len(body), body[-20:])
+    return (line * (size // len(line) + 1))[:size]
+
+
+def chunks(data: bytes) -> bytes:
+    pieces = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+class MarkedOrigin(HttpOrigin):
+    """Acts: those above, `slow` before the response, `trickle` in it, `early`: it answers before it reads the body."""
+
+    def converse(self, connection: socket.socket) -> None:
+        wire = Wire(connection)
+        while (head := read_request_head(wire)) and self._exchange(wire, head):
+            pass
+
+    def _exchange(self, wire: Wire, head: RequestHead) -> bool:
+        """Whether the connection goes on."""
+        found = _QUERY.search(head.target)
+        assert found, head.target
+        size, framed, act = int(found[1]), found[2], found[3].decode()
+        mark = head.fields[b"x-mark"][0]
+        body = bytearray()
+        if act == "early":
+            wire.sock.sendall(_response(head.method, mark, marked(mark, head.method, b"", size), framed))
+            read_body(wire, request_framing(head), body)
+            return framed != b"end"
+        read_body(wire, request_framing(head), body)
+        if act == "slow":
+            time.sleep(SLOW)
+        response = _response(head.method, mark, marked(mark, head.method, bytes(body), size), framed)
+        _send(wire.sock, response, act)
+        return framed != b"end" and act not in (*BEFORE, *MIDWAY, *AFTERWARDS)
+
+
+def _response(method: bytes, mark: bytes, body: bytes, framed: bytes) -> bytes:
+    framing = {b"length": b"Content-Length: %d" % len(body), b"chunks": b"Transfer-Encoding: chunked"}
+    lines = [b"HTTP/1.1 200 OK", b"X-Mark: " + mark, framing.get(framed, b"Connection: close"), b"", b""]
+    head = b"\r\n".join(lines)
+    if method == b"HEAD":
+        return head
+    return head + (chunks(body) if framed == b"chunks" else body)
+
+
+def _send(connection: socket.socket, response: bytes, act: str) -> None:
+    """All of it, or as much as the act wants."""
+    head = response.index(b"\r\n\r\n") + 4
+    ends = {**dict.fromkeys(BEFORE, 0), "close-in-head": head // 2, "reset-in-head": head // 2}
+    end = ends.get(act, head + (len(response) - head) // 2 if act in MIDWAY else len(response))
+    if act == "trickle":
+        for at in range(0, end, end // 4 + 1):
+            connection.sendall(response[at : min(end, at + end // 4 + 1)])
+            time.sleep(SLOW / 4)
+    else:
+        connection.sendall(response[:end])
+    if act.startswith("reset"):
+        reset(connection)
