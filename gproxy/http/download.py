@@ -39,7 +39,7 @@ def relay_pieces(
     """Send `opening` and a body whose end its own bytes tell, or the backend's end; what is left over."""
     while True:
         pieces, used = reader.feed(rest)
-        data = opening + b"".join(map(encoding.piece, pieces))
+        data = opening + encoding.piece(b"".join(pieces))
         if reader.done:
             client.write(data + encoding.last(reader))
             return rest[used:]
@@ -57,7 +57,7 @@ def relay_pieces(
 
 
 class Encoding(NamedTuple):
-    """How a body is written: each piece of it, and what comes behind the last."""
+    """How a body is written: what came at once, and what comes behind the last."""
 
     piece: Callable[[bytes], bytes]
     last: Callable[[BodyReader], bytes]

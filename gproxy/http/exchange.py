@@ -211,7 +211,9 @@ class Exchange:
             attempts=attempts,
             retries=upstream.settings.retries,
         )
-        if verdict is Verdict.GIVE_UP or not upstream.retries.may_retry(now):
+        if verdict is not Verdict.NEXT_BACKEND:
+            return verdict  # that a pooled connection ends is our doing, so no outage and no matter for the budget
+        if not upstream.retries.may_retry(now):
             return Verdict.GIVE_UP
         upstream.retries.retried(now)
         return verdict

@@ -133,10 +133,10 @@ class Upload:
         assert reader is not None
         pieces, used = reader.feed(data)
         self._client.data = data[used:] if used != len(data) else b""
-        for piece in pieces:
-            self.size += len(piece)
+        self.size += sum(map(len, pieces))
         self._check(self.size)
-        encoded = b"".join(pieces if self._raw else map(encode_chunk, pieces))
+        body = b"".join(pieces)
+        encoded = body if self._raw else encode_chunk(body)  # one chunk, however small the client's are
         if reader.done and not self._raw:
             trailers = getattr(reader, "trailers", None)
             encoded += encode_last(

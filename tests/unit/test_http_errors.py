@@ -74,7 +74,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("status", "what"), BAD, ids=lambda value: value if isinstance(value, int) else repr(value[:50]))
+@pytest.mark.parametrize(
+    ("status", "what"), BAD, ids=lambda value: value if isinstance(value, int) else repr(value[:50])
+)
 def test_a_bad_request_is_answered_and_the_connection_ends(played: PlayedBackend, status: int, what: bytes) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
         client = proxy.connect()
@@ -222,7 +224,9 @@ def test_a_dial_has_the_time_that_its_listener_or_its_upstream_gives_it() -> Non
 
     with EmbeddedHttp(GONE, upstream="backend_connect_timeout: 3", dial=late) as proxy:
         refused(proxy)
-    with EmbeddedHttp(GONE, upstream="backend_connect_timeout: 3", listener="backend_connect_timeout: 2", dial=late) as p:
+    with EmbeddedHttp(
+        GONE, upstream="backend_connect_timeout: 3", listener="backend_connect_timeout: 2", dial=late
+    ) as p:
         refused(p)
     assert given == [3.0, 2.0]
 

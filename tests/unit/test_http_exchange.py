@@ -108,7 +108,11 @@ def test_a_response_that_has_no_body(played: PlayedBackend, start: str) -> None:
         client, server = asked(proxy, played)
         server.send(response(start, "ETag: x"))
         got = read_response(client)
-        assert (got.head.start, got.get("ETag"), got.get("Content-Length")) == (f"HTTP/1.1 {start}".encode(), b"x", None)
+        assert (got.head.start, got.get("ETag"), got.get("Content-Length")) == (
+            f"HTTP/1.1 {start}".encode(),
+            b"x",
+            None,
+        )
         serve(client, server)
         assert not played.waiting()
 
@@ -276,7 +280,9 @@ def test_a_large_response(played: PlayedBackend, framing: str) -> None:
         if framing == "length":
             answer = ok(LARGE)
         elif framing == "chunked":
-            answer = response("200 OK", "Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(LARGE), LARGE))
+            answer = response(
+                "200 OK", "Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(LARGE), LARGE)
+            )
         else:
             answer = response("200 OK", body=LARGE)
         sending = gevent.spawn(server.send, answer)
@@ -297,7 +303,7 @@ def test_a_large_response(played: PlayedBackend, framing: str) -> None:
 def test_a_client_that_does_not_read_stops_the_backend(played: PlayedBackend, framing: str) -> None:
     """What is under way is in the kernel's buffers and in one of ours."""
     with EmbeddedHttp(backend(played)) as proxy:
-        client, server = asked(proxy, played)
+        _, server = asked(proxy, played)
         chunked = b"%x\r\n%b\r\n" % (len(LARGE), LARGE)
         if framing == "length":
             server.send(response("200 OK", f"Content-Length: {100 * len(LARGE)}"))
@@ -445,7 +451,7 @@ def test_no_more_backends_are_tried_than_configured() -> None:
 
 
 def test_a_reused_connection_that_died_is_no_try_of_another_backend() -> None:
-    with PlayedBackend() as one, PlayedBackend() as two:
+    with PlayedBackend() as one, PlayedBackend() as two:  # noqa: SIM117
         with EmbeddedHttp(backend(one), backend(two), upstream="retries: 1") as proxy:
             client, pooled_one = asked(proxy, one)
             pooled_one.send(ok())
@@ -471,7 +477,7 @@ def dies_of_every_request(played: PlayedBackend) -> None:
 def test_an_outage_is_met_with_few_retries() -> None:
     """Three in ten seconds are always allowed; after them a fifth of the requests."""
     clock = FakeClock()
-    with PlayedBackend() as one, PlayedBackend() as two:
+    with PlayedBackend() as one, PlayedBackend() as two:  # noqa: SIM117
         with EmbeddedHttp(backend(one), backend(two), clock=clock) as proxy:
             dying = [gevent.spawn(dies_of_every_request, played) for played in (one, two)]
             for _ in range(10):
@@ -703,7 +709,7 @@ def test_connections_dialled_ahead_are_not_reused_ones(played: PlayedBackend) ->
 
 
 def test_a_run_of_5xx_ejects_where_that_is_wanted() -> None:
-    with PlayedBackend() as one, PlayedBackend() as two:
+    with PlayedBackend() as one, PlayedBackend() as two:  # noqa: SIM117
         with EmbeddedHttp(backend(one), backend(two), upstream="passive_health: {server_errors: 2}") as proxy:
             client, server = asked(proxy, one)
             server.send(response("500 Oh", "Content-Length: 0"))
@@ -729,4 +735,3 @@ def test_a_dial_that_our_shortage_ended() -> None:
         client.send(get())
         assert read_response(client).status == 503
         assert proxy.codes() == ["RC"]
-

@@ -191,7 +191,7 @@ def test_the_time_for_an_answer_begins_with_the_request_s_end(
 
 
 def test_a_second_backend_has_all_of_its_time(clock: FakeClock) -> None:
-    with PlayedBackend() as one, PlayedBackend() as two:
+    with PlayedBackend() as one, PlayedBackend() as two:  # noqa: SIM117
         with EmbeddedHttp(backend(one), backend(two), upstream=TIMEOUTS, clock=clock) as proxy:
             client, server = asked(proxy, one)
             alive(proxy, clock, 40.0)

@@ -14,6 +14,7 @@ with `_` taken for `-`: what would be taken out or replaced under one spelling i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from gproxy.core.http.messages import Body, Fields, Framing
 
@@ -46,7 +47,15 @@ _NOT_IN_TRAILERS = (
 
 def canonical(name: bytes) -> bytes:
     """The name by which fields are told apart."""
+    return _known_canonical(name) if len(name) <= _LONGEST_KNOWN else _canonical(name)
+
+
+def _canonical(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
+
+
+_LONGEST_KNOWN = 64  # bytes: what is remembered of names stays small, whatever clients send
+_known_canonical = lru_cache(maxsize=1024)(_canonical)
 
 
 def end_to_end(fields: Fields) -> list[Line]:

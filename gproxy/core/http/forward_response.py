@@ -28,7 +28,7 @@ _NO_BODY = Framing(Body.NONE)
 _CHUNKED = Framing(Body.CHUNKED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)  # nobody changes it, but to freeze it doubles what it costs to make
 class ResponseBlock:
     """A response head. The three forms lack a last CRLF, and Connection but for 101: the session adds them.
 
