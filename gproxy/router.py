@@ -63,8 +63,12 @@ class Router:
         except PolicyError:
             return None  # `route` will say so
         backend.pool.borrowed += 1
-        self._kept.append((now, upstream, request, standing, backend))
+        self.note(now, upstream, request, standing, backend)
         return backend
+
+    def note(self, now: float, upstream: Upstream, request: RouteRequest, standing: Standing, backend: Backend) -> None:
+        """Keep a choice that was made elsewhere, in the plain case."""
+        self._kept.append((now, upstream, request, standing, backend))
 
     def route(
         self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = (), *, waiting: bool = False

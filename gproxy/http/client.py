@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from gevent import GreenletExit, get_hub
 
 from gproxy.core.balance import RouteRequest
-from gproxy.core.settings import Timeouts
+from gproxy.core.http.forward import RequestBlock, client_lines
+from gproxy.core.settings import Forwarded, Timeouts
 from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.net.connection import format_sockaddr
@@ -64,9 +65,10 @@ class _Look(NamedTuple):
 class ClientSide:
     """`data` is what the client has sent and nobody has used yet."""
 
-    __slots__ = ("_look", "_looked_at", "backend_stream", "began", "client", "closing", "context",
-                 "data", "finished", "greenlet", "lent", "name", "peer", "peer_name", "phase", "read_at",
-                 "route_request", "started", "status", "timeouts", "tries", "trusted", "unread")  # fmt: skip
+    __slots__ = ("_look", "_looked_at", "backend_stream", "began", "block", "client", "closing",
+                 "context", "cut_off", "data", "finished", "greenlet", "lent", "lines", "name", "peer",
+                 "peer_name", "phase", "read_at", "route_request", "sent_before", "started", "timeouts",
+                 "tries", "trusted", "unread")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
         self.context = context
@@ -82,7 +84,10 @@ class ClientSide:
         self.closing = False  # no request after this one
         self.name = format_sockaddr(peer)
         self.lent: Backend | None = None  # who serves a plain exchange now
-        self.status = 0  # that its client is being told
+        self.block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
+        self.lines = b""
+        self.sent_before = 0  # bytes to the client, when the present exchange began
+        self.cut_off: object = None  # a plain exchange whose last bytes could not be sent
         self.phase = HEAD
         self.greenlet: Any = None
         self.backend_stream: Stream | None = None
@@ -90,6 +95,20 @@ class ClientSide:
         self.started = self._looked_at = self.began = self.read_at = context.clock()
         self._look = _Look(HEAD, 0, 0, 0)
         self.client.on_idle(self._spoke)
+
+    def remember(self, block: RequestBlock) -> bytes:
+        """The lines that are added for this client to every request with this block."""
+        context, local = self.context, ""
+        if context.options.forwarded is Forwarded.FORWARDED:
+            local = self.own_address()
+        self.block = block
+        self.lines = client_lines(block, context.options, self.peer_name, local, self.trusted)
+        return self.lines
+
+    def own_address(self) -> str:
+        """Where the client has connected to."""
+        address = format_sockaddr(self.client.sock.getsockname())
+        return "localhost" if address.startswith("unix:") else address
 
     # In the hub.
 

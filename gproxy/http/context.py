@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import count
 from typing import Any, TypeVar
@@ -39,6 +39,8 @@ class Remembered(dict[bytes, T]):
 
 class HttpContext(Service):
     """An http listener: its routes, limits and rules."""
+
+    serve_plain: Callable[..., Any]  # see plain.py
 
     def __init__(self, settings: ListenerSettings, targets: Mapping[str, Target], answers: Answers, *args: Any):
         """`targets` by the names of upstreams; `args` as Service wants them."""

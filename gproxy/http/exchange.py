@@ -82,6 +82,8 @@ class Handover(NamedTuple):
     connection: PooledConnection | None = None
     data: bytes = b""  # of the response; none: the backend has ended the connection
     error: BaseException | None = None  # that ended the wait
+    status: int = 0  # of a response that was sent in part
+    sent_before: int = 0  # bytes to the client before it
 
 
 class Exchange:
@@ -92,12 +94,22 @@ class Exchange:
     response_at: float | None = None
     upload: Upload | None = None
     search: Search | None = None
-    bytes_in = bytes_out = 0
+    bytes_out = 0
     asked = b""  # the target as the client wrote it, where it is another one
     tail = b""  # bytes of the backend's behind a 101
     _backend_stream: Stream | None = None
 
-    def __init__(self, client: ClientSide, method: bytes, target: bytes, block: RequestBlock, request_id: bytes):
+    def __init__(
+        self,
+        client: ClientSide,
+        method: bytes,
+        target: bytes,
+        block: RequestBlock,
+        request_id: bytes,
+        size: int,
+        handover: Handover | None = None,
+    ):
+        """`size` are the bytes of the request's head."""
         self._client = client
         self._context = client.context
         self.method = method
@@ -107,6 +119,8 @@ class Exchange:
         self.read_at = client.read_at
         self.head_only = method == b"HEAD"
         self.request_id = request_id
+        self.bytes_in = size
+        self._handover = handover
 
     @property
     def backend(self) -> Backend | None:
@@ -117,38 +131,42 @@ class Exchange:
         """As the client wrote it; empty for a request that was never read."""
         return (b"HTTP/1.1" if self.block.minor else b"HTTP/1.0") if self.method else b""
 
-    def was_served(self, backend: Backend | None, status: int) -> None:
-        """Say what became of it in a plain exchange, of whose response the last bytes were not sent."""
-        context, client = self._context, self._client
-        self.status = status
-        search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
-        search.backend = backend
-
     @property
     def _held_back(self) -> bool:
         """Whether the client waits for a 100 before it sends its body."""
         return self.block.expects_continue and self.upload is not None and not self.upload.size
 
+    def was_cut_off(self) -> None:
+        """Take in what was handed over of a response whose last bytes could not be sent."""
+        client, handover = self._client, self._handover
+        assert handover is not None
+        context = self._context
+        search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
+        search.backend = handover.backend
+        self.status = handover.status
+        client.sent_before = handover.sent_before
+
     # The whole.
 
-    def run(self, client_lines: bytes, handover: Handover | None = None) -> bool:
+    def run(self) -> bool:
         """Serve it; whether the connection is a tunnel now. Refused, CutOff, Malformed, Interrupted, PeerReset."""
         client, context, block = self._client, self._context, self.block
         target = context.default if context.routes.trivial else context.target(block.host, self.target)
         client.timeouts = target.timeouts
         if not block.bodiless:
             self.upload = Upload(client, block.framing)
-        self._head = request_bytes(block, self.method, self.target, client_lines, self.request_id)
+        self._head = request_bytes(block, self.method, self.target, client.lines, self.request_id)
         client.phase = ROUTING
         upstream = target.upstream
         request = self._route_request(target) if upstream.looks_inside else client.route_request
         search = self.search = Search(context, target, request, client.client.sock, self.read_at)
-        if handover is None:
+        if self._handover is None:
             upstream.retries.pending += 1
         else:
-            search.take_over(handover.backend, handover.connection)
+            search.take_over(self._handover.backend, self._handover.connection)
+        client.lent = None
         try:
-            response, rest = self._ask(search, handover)
+            response, rest = self._ask(search)
             if response.switching:
                 self._switch(response, rest)
                 return True
@@ -171,9 +189,10 @@ class Exchange:
 
     # Asking.
 
-    def _ask(self, search: Search, handover: Handover | None) -> tuple[ResponseBlock, bytes]:
+    def _ask(self, search: Search) -> tuple[ResponseBlock, bytes]:
         """The head of the final response, and what came behind it; as many tries as do no harm."""
         idempotent = self.method in IDEMPOTENT
+        handover = self._handover
         connection = search.connection or search.connect()
         attempts = 1
         while True:
@@ -203,7 +222,7 @@ class Exchange:
         if connection.uses > 1:
             failure = Failure.REUSED_DIED
             assert search.backend is not None
-            search.backend.idle_closed(connection.rested)
+            search.backend.idle_closed(now - connection.idle_since)
         verdict = retry_verdict(
             failure,
             idempotent=harmless,

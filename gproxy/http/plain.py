@@ -1,88 +1,136 @@
 """The plain exchange, in one piece: nearly all requests of a busy proxy, and so the one path written for speed.
 
-Plain is a request without a body of an HTTP/1.1 client that stays, which may be sent again, and whose upstream has an
-idle connection; and a complete response of known length, come in one piece, whose head is remembered. Everything else
-is the Exchange's: what turns out not to be plain on its way is handed over as far as it has come.
+Plain is a request that came alone and whole, has no body, may be sent again, and whose fields are remembered; of a
+client that stays; to an upstream that has an idle connection. Its response comes whole, with a length, and its head
+is remembered as well. Everything else is the Exchange's: what turns out not to be plain on its way is handed over as
+far as it has come.
 
-It does in one function what the Exchange, the Search and the Router do in small ones, because a call costs
-0.1 us here and the budget for all of a request's Python is about ten (docs/performance.md has the numbers).
+It does in one function what the Exchange, the Search and the Router do in small ones, with what never changes bound
+once, because a call costs 0.1 us here, and the budget for all of a request's Python is about ten
+(docs/performance.md has the numbers).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Callable
 
-from gproxy.core.http.forward import RequestBlock, request_bytes
+from gproxy.core.balance import PolicyError
 from gproxy.core.retry import IDEMPOTENT
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, WAITING, ClientSide
-from gproxy.http.exchange import Handover
-from gproxy.http.record import count, make_record
+from gproxy.http.context import HttpContext
+from gproxy.http.exchange import Exchange, Handover
+from gproxy.http.record import make_record
+from gproxy.metrics import Slot
 from gproxy.net.stream import PeerReset, Stream
 
+ServePlain = Callable[[ClientSide, bytes], Exchange | bool]
+
 _METHODS = IDEMPOTENT - {b"HEAD"}  # whose response's length is not that of what follows
+_PATH = re.compile(rb"/[!-\"$-~]*")  # as check_request_line has it
+_BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
 
 
-def serve_plain(
-    session: ClientSide, method: bytes, target: bytes, block: RequestBlock, lines: bytes, request_id: bytes, size: int
-) -> Handover | Literal[True] | None:
-    """True when it was served; else what an Exchange has to go on from, None for its beginning.
+def plain_server(context: HttpContext) -> ServePlain:
+    """The function that serves the plain requests of a listener."""
+    upstream, router, limits = context.default.upstream, context.router, context.limits
+    policy, retries = upstream.policy, upstream.retries
+    clock, metrics = context.clock, context.metrics
+    view, base = metrics.view, context.stats.base
+    record_time = metrics.response_time.record
+    requests, responses = context.requests, context.responses
+    is_path = _PATH.fullmatch
+    most = min(limits.request_line - 32, limits.head)  # bytes of a request: beyond it, somebody else looks closely
+    possible = not upstream.looks_inside
 
-    `block` is plain and `size` are the bytes of the request. PeerReset and Interrupted are those of the last
-    write to the client alone.
-    """
-    context, began = session.context, session.began
-    upstream = context.default.upstream
-    if upstream.looks_inside or method not in _METHODS:
-        return None
-    backend = context.router.pick(upstream, session.route_request, began)
-    if backend is None:
-        return None
-    upstream.retries.pending += 1
-    pool = backend.pool
-    connection = pool.lend(began)
-    if connection is None:
-        return Handover(backend)
+    def serve(session: ClientSide, data: bytes) -> Exchange | bool:
+        """True when `data`, all that the client has sent, was a plain request and was served; False when nothing was
+        done; else the Exchange that is to go on. What is raised comes from the last write to the client.
+        """
+        parts = data.split(b" ", 2)
+        size = len(data)
+        if len(parts) != 3 or size > most:
+            return False
+        method, target, rest = parts
+        block = requests.get(rest)
+        if block is None or not block.quick or method not in _METHODS or not is_path(target):
+            return False
+        began = session.began
+        standing = upstream.standing(began)
+        candidates = standing.plain
+        if not candidates or not possible:
+            return False
+        try:
+            backend = policy.choose(candidates, session.route_request) if len(candidates) > 1 else candidates[0]
+        except PolicyError:
+            return False  # the Router will say so
+        session.data = b""
+        router.note(began, upstream, session.route_request, standing, backend)
+        retries.pending += 1
+        request_id = block.request_id or context.new_id()
+        pool = backend.pool
+        pool.borrowed += 1
+        connection = pool.lend(began)
+        if connection is None:
+            return Exchange(session, method, target, block, request_id, size, Handover(backend))
+        stream = connection.stream
+        if stream is None:  # dialled ahead
+            stream = connection.attach(Stream(connection.sock, session.client.hub), pool)
+        else:
+            view[backend.reuses] += 1
 
-    stream = connection.stream
-    if stream is None:  # dialled ahead
-        stream = connection.attach(Stream(connection.sock, session.client.hub), pool)
-    else:
-        backend.stats.view[backend.reuses] += 1
-    session.lent = backend
-    session.backend_stream = stream
-    session.phase = WAITING
-    try:
-        stream.write(request_bytes(block, method, target, lines, request_id))
-        data = stream.read()
-    except PeerReset:
-        return Handover(backend, connection)
-    except BaseException as error:  # noqa: BLE001  # raised again by the Exchange
-        return Handover(backend, connection, error=error)
-    end = data.find(b"\r\n\r\n") + 4
-    response = context.responses.get(data[:end])
-    if response is None or not response.ready or response.length != len(data) - end or not context.plain:
-        return Handover(backend, connection, data)
+        lines = session.lines if block is session.block else session.remember(block)
+        session.lent = backend
+        session.backend_stream = stream
+        session.phase = WAITING
+        try:
+            stream.write(
+                b"%b %b HTTP/1.1\r\n%b%bX-Request-ID: %b\r\n\r\n"
+                % (method, target, block.end_to_end, lines, request_id)
+            )
+            data = stream.read()
+        except PeerReset:
+            return Exchange(session, method, target, block, request_id, size, Handover(backend, connection))
+        except BaseException as error:  # noqa: BLE001  # raised again by the Exchange
+            return Exchange(
+                session, method, target, block, request_id, size, Handover(backend, connection, error=error)
+            )
+        end = data.find(b"\r\n\r\n") + 4
+        response = responses.get(data[:end])
+        if response is None or not response.ready or response.length != len(data) - end or not context.plain:
+            return Exchange(session, method, target, block, request_id, size, Handover(backend, connection, data))
 
-    answered = context.clock()
-    session.backend_stream = None
-    pool.borrowed -= 1
-    pool.keep(connection, answered)
-    backend.slot_freed()
-    session.phase = DOWNLOAD
-    status = session.status = response.status
-    answer = response.whole + data[end:]
-    session.client.write(answer)
-    session.lent = None
-    if upstream.judges:
-        backend.responded(status)
-    count(context, status, size, len(answer))
-    context.metrics.response_time.record(answered - began)
-    if context.access_log is not None:
-        timers = (began, 0.0, 0.0, 0.0, answered - began)
-        told = (status, size, len(answer), Ended.NORMAL)
-        request = (method, target, b"HTTP/1.1", request_id)
-        context.access_log.exchange(
-            make_record(session, upstream, backend, timers, told, 0, connection.uses > 1, request)
-        )
-    return True
+        answered = clock()
+        session.backend_stream = None
+        pool.borrowed -= 1
+        pool.keep(connection, answered)
+        backend.slot_freed()
+        session.phase = DOWNLOAD
+        status = response.status
+        answer = response.whole + data[end:]
+        client = session.client
+        sent_before = client.sent
+        try:
+            client.write(answer)
+        except BaseException:
+            so_far = Handover(backend, status=status, sent_before=sent_before)
+            session.cut_off = Exchange(session, method, target, block, request_id, size, so_far)
+            raise
+        session.lent = None
+        if upstream.judges:
+            backend.responded(status)
+        view[_BYTES_IN] += size
+        view[_BYTES_OUT] += len(answer)
+        view[base] += 1
+        view[base + status // 100] += 1
+        record_time(answered - began)
+        if context.access_log is not None:
+            timers = (began, 0.0, 0.0, 0.0, answered - began)
+            told = (status, size, len(answer), Ended.NORMAL)
+            request = (method, target, b"HTTP/1.1", request_id)
+            reused = connection.uses > 1
+            context.access_log.exchange(make_record(session, upstream, backend, timers, told, 0, reused, request))
+        return True
+
+    return serve

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import logging
 from _socket import SHUT_WR
-from typing import Any, Literal
+from typing import Any
 
 from gevent import getcurrent
 
-from gproxy.core.http.forward import RequestBlock, block_with_host, client_lines, resolve_target
+from gproxy.core.http.forward import RequestBlock, block_with_host, resolve_target
 from gproxy.core.http.heads import check_request_line, check_unfinished_request
 from gproxy.core.http.messages import Malformed
-from gproxy.core.settings import AllDown, Forwarded
+from gproxy.core.settings import AllDown
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
-from gproxy.http.exchange import UNREAD, CutOff, Exchange, Handover, Refused
-from gproxy.http.plain import serve_plain
+from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
 from gproxy.http.record import count, record
 from gproxy.http.tunnel import Tunnel
 from gproxy.net.connection import finish, format_sockaddr
@@ -57,16 +56,13 @@ _INTERRUPTED = {
 class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
-    __slots__ = ("_asked", "_block", "_lines", "_sent_before", "_tunnel", "code", "exchange")  # fmt: skip
+    __slots__ = ("_asked", "_tunnel", "code", "exchange")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
         self.exchange: Exchange | None = None
         self.code = Ended.NORMAL
         self._tunnel: Tunnel | None = None
-        self._sent_before = 0
-        self._block: RequestBlock | None = None  # the last request's, and what was added for this client
-        self._lines = b""
         self._asked = b""  # the target as it came, where it is not a path
         context.opened(self)
 
@@ -134,74 +130,70 @@ class HttpSession(ClientSide):
             self._end_abruptly(cut.code)
             return False
         except PeerReset as reset:
+            self._take_cut_off()
             self._end_abruptly(self._reset_code(reset))
             return False
         except Interrupted as interruption:
             if interruption.code is Ended.NORMAL:
                 return True
+            self._take_cut_off()
             self._interrupted(interruption.code)
         self._close()
         return False
 
+    def _take_cut_off(self) -> None:
+        """A plain exchange whose last bytes could not be sent is the present one after all."""
+        if isinstance(self.cut_off, Exchange):
+            self.exchange, self.cut_off = self.cut_off, None
+            self.exchange.was_cut_off()
+
     def _serve_next(self) -> bool:
         """One request and its response; False when no other may follow."""
+        data = self.data or (b"" if self.finished else self.client.read())
+        if not data:
+            self.finished = True
+            return False
+        context = self.context
+        self.data = data
+        self.began = self.read_at = context.clock()
+        if context.plain and not self.closing:
+            served = context.serve_plain(self, data)
+            if served is True:
+                return True
+            if served:
+                return self._run(served)
+        return self._serve_any()
+
+    def _serve_any(self) -> bool:
+        """The same for whatever the client has begun to send."""
         size = self._read_head()
         if not size:
             return False
         context, data = self.context, self.data
         self.data = data[size:]
         method, target, block = self._read_request(data[:size])
-        request_id = block.request_id or context.new_id()
-        if block is not self._block:
-            self._remember(block)
-        self._sent_before = self.client.sent
-        handover: Handover | None = None
-        if block.plain and block.bodiless and context.plain and not self.closing:
-            outcome = self._serve_plain(method, target, block, request_id, size)
-            if outcome is True:
-                return True
-            handover = outcome
-        exchange = self.exchange = Exchange(self, method, target, block, request_id)
-        exchange.bytes_in = size
+        if block is not self.block:
+            self.remember(block)
+        exchange = Exchange(self, method, target, block, block.request_id or context.new_id(), size)
         if self._asked:
             exchange.asked, self._asked = self._asked, b""
         if not block.keep_alive or context.draining:
             self.closing = True
-        if exchange.run(self._lines, handover):
+        return self._run(exchange)
+
+    def _run(self, exchange: Exchange) -> bool:
+        """Whether another request may follow."""
+        self.exchange = exchange
+        self.sent_before = self.client.sent
+        if exchange.run():
             self._begin_tunnel(exchange)
             return False
         self._over(exchange, Ended.NORMAL)
         return not self.closing
 
-    def _serve_plain(
-        self, method: bytes, target: bytes, block: RequestBlock, request_id: bytes, size: int
-    ) -> Handover | Literal[True] | None:
-        """As `serve_plain`; where its last write fails, the present exchange is what was served."""
-        try:
-            return serve_plain(self, method, target, block, self._lines, request_id, size)
-        except BaseException:
-            exchange = self.exchange = Exchange(self, method, target, block, request_id)
-            exchange.bytes_in = size
-            exchange.was_served(self.lent, self.status)
-            raise
-        finally:
-            self.lent = None
-
-    def _remember(self, block: RequestBlock) -> None:
-        """What is added for this client to every request with this block."""
-        context = self.context
-        local = self._own_address() if context.options.forwarded is Forwarded.FORWARDED else ""
-        self._block = block
-        self._lines = client_lines(block, context.options, self.peer_name, local, self.trusted)
-
     def _read_head(self) -> int:
         """Wait for a whole head; where it ends in `data`. 0 where the client has left. Malformed."""
         data = self.data
-        if not data:
-            data = self.data = self._more()
-            if not data:
-                return 0
-        self.began = self.read_at = self.context.clock()
         end = data.find(b"\r\n\r\n") + 4
         if 3 < end <= self.context.limits.head and data[0] != 13:
             return end
@@ -263,13 +255,8 @@ class HttpSession(ClientSide):
             self._asked = target
             target, block = resolve_target(method, target, block)
         if block.host is None:
-            block = block_with_host(block, self._own_address().encode())
+            block = block_with_host(block, self.own_address().encode())
         return method, target, block
-
-    def _own_address(self) -> str:
-        """Where the client has connected to."""
-        address = format_sockaddr(self.client.sock.getsockname())
-        return "localhost" if address.startswith("unix:") else address
 
     # Endings of an exchange.
 
@@ -278,7 +265,7 @@ class HttpSession(ClientSide):
         context, answered = self.context, exchange.response_at
         if exchange.upload is not None:
             exchange.bytes_in += exchange.upload.size
-        bytes_out = exchange.bytes_out + self.client.sent - self._sent_before
+        bytes_out = exchange.bytes_out + self.client.sent - self.sent_before
         count(context, exchange.status, exchange.bytes_in, bytes_out)
         if answered is not None:
             context.metrics.response_time.record(answered - exchange.began)
@@ -321,7 +308,7 @@ class HttpSession(ClientSide):
         exchange = self.exchange
         self.code = code
         if exchange is None:
-            exchange = Exchange(self, b"", b"", UNREAD, request_id)
+            exchange = Exchange(self, b"", b"", UNREAD, request_id, 0)
         exchange.status = exchange.status or status
         self._over(exchange, code)
 

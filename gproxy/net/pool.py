@@ -47,14 +47,13 @@ class PooledConnection:
     """One connection to a backend. `uses` counts its sessions, the present one included."""
 
     __slots__ = ("_on_readable", "_watcher", "dialled_at", "greeted", "idle_since", "lend_until",
-                 "rested", "sock", "spoke", "stream", "uses")  # fmt: skip
+                 "sock", "spoke", "stream", "uses")  # fmt: skip
 
     def __init__(self, sock: Socket, now: float):
         self.sock = sock
         self.dialled_at = now
         self.idle_since = now
         self.lend_until = inf
-        self.rested = 0.0  # seconds it was idle before it was lent
         self.uses = 0
         self.greeted = False  # fresh, and the server has spoken
         self.stream: Stream | None = None  # in http, where it outlives the exchanges
@@ -80,8 +79,6 @@ class PooledConnection:
 
     def is_alive(self) -> bool:
         """A last look before it is lent: the hub may not have seen yet that it ended, or speaks out of turn."""
-        if self.stream is not None:
-            return not self.stream.has_input()
         return not (has_input if self.uses else is_closed)(self.sock)  # an end is input too
 
     def close(self) -> None:
@@ -137,6 +134,7 @@ class ConnectionPool:
         self.borrowed = 0
         self.wanted = True  # whether idle connections are of use now
         self.idle_limit = inf  # seconds after which the backend is known to close idle connections
+        self._ahead = settings.preconnect > 0
         self._owner = owner
         self._clock = clock
         self._idle: LifoQueue = LifoQueue()
@@ -169,7 +167,7 @@ class ConnectionPool:
             self._make_room()
             connection = PooledConnection((dial or self._owner.dial)(), self._clock())
             connection.uses = 1
-            if self.settings.preconnect:
+            if self._ahead:
                 self._refill()
         return connection
 
@@ -183,12 +181,11 @@ class ConnectionPool:
                 stream.idle_callback = None
             else:
                 connection.unwatch()
-            rested = connection.rested = now - connection.idle_since
-            if now >= connection.lend_until or rested >= self.idle_limit:
+            if now >= connection.lend_until or now - connection.idle_since >= self.idle_limit:
                 connection.close()
-            elif connection.is_alive():
+            elif not stream.has_input() if stream is not None else connection.is_alive():
                 connection.uses += 1
-                if self.settings.preconnect:
+                if self._ahead:
                     self._refill()
                 return connection
             else:
@@ -209,7 +206,7 @@ class ConnectionPool:
             over = now >= connection.lend_until or idle >= self.idle_limit
             if over or (connection.greeted and is_closed(connection.sock)):
                 self._drop(connection)
-        if self.settings.preconnect:
+        if self._ahead:
             self._refill()
 
     def empty(self) -> None:

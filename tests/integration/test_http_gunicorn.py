@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.ends import TIMEOUT, reset
 from tests.support.http_origin import HttpOrigin, respond
-from tests.support.http_wire import Wire, read_body, read_request_head, read_response, request_framing
+from tests.support.http_wire import NotHttp, Wire, read_body, read_request_head, read_response, request_framing
 from tests.support.proxy import Gproxy
 from tests.support.web_servers import Gunicorn
 
@@ -42,24 +42,37 @@ class Client(threading.Thread):
         self.statuses: Counter[tuple[str, int | None]] = Counter()
         self._proxy = proxy
         self._random = random.Random(f"{SEED} {number}")
+        self._wire: Wire | None = None
 
     def run(self) -> None:
-        with self._proxy.connect("web", TIMEOUT) as sock:
-            wire = Wire(sock)
-            while self.pause():
-                for _ in range(self._random.randint(1, 3)):
-                    self._ask(wire, self._random.choice([b"GET", b"POST"]))
+        while self.pause():
+            for _ in range(self._random.randint(1, 3)):
+                self._ask(self._random.choice([b"GET", b"POST"]))
+        self._drop()
 
     def pause(self) -> bool:
         """False when it was the last one."""
         raise NotImplementedError
 
-    def _ask(self, wire: Wire, method: bytes) -> None:
+    def _ask(self, method: bytes) -> None:
         body = b"" if method == b"GET" else b"x" * self._random.choice([1, 1000, 50_000])
         length = b"Content-Length: %d\r\n" % len(body) if body else b""
-        wire.sock.sendall(b"%s /digest HTTP/1.1\r\nHost: app\r\n%s\r\n" % (method, length) + body)
-        response = read_response(wire)
-        self.statuses[method.decode(), response.status if response and response.whole else None] += 1
+        status = None
+        try:
+            wire = self._wire = self._wire or Wire(self._proxy.connect("web", TIMEOUT))
+            wire.sock.sendall(b"%s /digest HTTP/1.1\r\nHost: app\r\n%s\r\n" % (method, length) + body)
+            response = read_response(wire)
+            status = response.status if response and response.whole else None
+        except (NotHttp, OSError):
+            pass
+        if status != 200:
+            self._drop()
+        self.statuses[method.decode(), status] += 1
+
+    def _drop(self) -> None:
+        if self._wire is not None:
+            self._wire.sock.close()
+            self._wire = None
 
 
 class PausingClient(Client):

@@ -114,15 +114,16 @@ def test_what_came_behind_either_head_comes_first(played: PlayedBackend) -> None
         assert record.bytes_out == switched.size + 11
 
 
+def narrow(endpoint: Endpoint, timeout: float) -> Socket:
+    """A dial whose connections take few bytes at once."""
+    sock = dial(endpoint, timeout)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return sock
+
+
 def test_what_comes_while_early_bytes_are_still_on_their_way(played: PlayedBackend) -> None:
     """The backend takes its time to read them."""
     played._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-
-    def narrow(endpoint: Endpoint, timeout: float) -> Socket:
-        sock = dial(endpoint, timeout)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        return sock
-
     with EmbeddedHttp(backend(played), dial=narrow) as proxy:
         client = proxy.connect()
         early, later = b"e" * 60_000, b"l" * 60_000
@@ -140,6 +141,31 @@ def test_what_comes_while_early_bytes_are_still_on_their_way(played: PlayedBacke
         assert server.rest() == (early + later, End.FIN)
         server.close()
         assert proxy.ended()[0].bytes_in == len(ASKED) + 120_000
+
+
+def test_a_client_that_sends_on_and_on_from_the_start(played: PlayedBackend) -> None:
+    """Both directions flow from the 101 on: a backend that echoes would else wait for us as we for it."""
+    size = 30_000_000
+    with EmbeddedHttp(backend(played), dial=narrow) as proxy:
+        client = proxy.connect()
+        client.send(ASKED)
+        server = played.accept()
+        read_head(server)
+        sending = gevent.spawn(client.send, bytes(size))
+        (session,) = proxy.sessions
+        eventually(lambda: len(session.data) >= 64 * 1024)
+
+        def echo() -> None:
+            while data := server.sock.recv(1 << 16):
+                server.send(data)
+
+        server.send(SWITCHED)
+        echoing = gevent.spawn(echo)
+        read_head(client)
+        assert client.receive(size) == bytes(size)
+        sending.get()
+        client.finish()
+        echoing.get()
 
 
 def test_a_backend_may_decline(played: PlayedBackend) -> None:
