@@ -34,13 +34,16 @@ class Decision:
     queued: bool = False
 
 
+# What a plain decision is kept as: a Decision is made of it when somebody looks.
+Plain = tuple[float, Upstream, RouteRequest, Standing, Backend]
+
+
 class Router:
     """Chooses backends and keeps the last thousand decisions."""
 
     def __init__(self) -> None:
-        self._kept: deque[Decision | tuple[float, Upstream, RouteRequest, Standing, Backend]] = deque(
-            maxlen=KEPT_DECISIONS
-        )
+        self._kept: deque[Decision | Plain] = deque(maxlen=KEPT_DECISIONS)
+        self.keep = self._kept.append  # for a choice that was made elsewhere, in the plain case
         self._fallback: dict[str, RoundRobin] = {}
         self._reported: dict[str, str] = {}
 
@@ -50,10 +53,7 @@ class Router:
         return [kept if isinstance(kept, Decision) else _decision(*kept) for kept in self._kept]
 
     def pick(self, upstream: Upstream, request: RouteRequest, now: float) -> Backend | None:
-        """As `route`, for the plain case: somebody can serve, without limits. None leaves it to `route`.
-
-        A Decision is made of what is kept only when somebody looks at it.
-        """
+        """As `route`, for the plain case: somebody can serve, without limits. None leaves it to `route`."""
         standing = upstream.standing(now)
         candidates = standing.plain
         if not candidates or request.sticky:
@@ -63,12 +63,8 @@ class Router:
         except PolicyError:
             return None  # `route` will say so
         backend.pool.borrowed += 1
-        self.note(now, upstream, request, standing, backend)
+        self.keep((now, upstream, request, standing, backend))
         return backend
-
-    def note(self, now: float, upstream: Upstream, request: RouteRequest, standing: Standing, backend: Backend) -> None:
-        """Keep a choice that was made elsewhere, in the plain case."""
-        self._kept.append((now, upstream, request, standing, backend))
 
     def route(
         self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = (), *, waiting: bool = False

@@ -32,6 +32,18 @@ _LAST = SLOTS - 1
 _TICKS = _SUBBUCKETS / LOWEST  # per second
 
 
+def _slot(seconds: float) -> int:
+    if not LOWEST <= seconds < HIGHEST:
+        return _LAST if seconds >= HIGHEST else 0
+    ticks = int(seconds * _TICKS)  # 8 to 15 in the lowest octave: its bits tell the octave
+    octave = ticks.bit_length() - 4
+    return _SUBBUCKETS * octave + (ticks >> octave) - _SUBBUCKETS
+
+
+_SHORTS = 1 << 16  # ticks: 62 ms
+_SHORT = bytes(_slot(ticks / _TICKS) for ticks in range(_SHORTS))
+
+
 class Histogram:
     """SLOTS slots of `view`, from `base` on; the view holds 64-bit integers (format 'q')."""
 
@@ -42,13 +54,9 @@ class Histogram:
         self._base = base
 
     def record(self, seconds: float) -> None:
-        # Hot, a few times per session: no loop over edges, and whole numbers, whose bits are the octave.
-        if LOWEST <= seconds < HIGHEST:
-            ticks = int(seconds * _TICKS)  # 8 to 15 in the lowest octave
-            octave = ticks.bit_length() - 4
-            slot = _SUBBUCKETS * octave + (ticks >> octave) - _SUBBUCKETS
-        else:
-            slot = _LAST if seconds >= HIGHEST else 0
+        # Hot, once or twice per request: most durations are short, and their slots stand in a table.
+        ticks = int(seconds * _TICKS) if -1.0 < seconds < HIGHEST else -1
+        slot = _SHORT[ticks] if 0 <= ticks < _SHORTS else _slot(seconds)
         self._view[self._base + slot] += 1
 
     def counts(self) -> list[int]:

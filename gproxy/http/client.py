@@ -39,7 +39,7 @@ class Phase(Enum):
 
 IDLE, HEAD, ROUTING, UPLOAD, WAITING, DOWNLOAD, LINGER, TUNNEL, OVER = Phase
 
-_BY_PROGRESS = frozenset((UPLOAD, DOWNLOAD))  # their deadline is for a standstill, not for the whole
+_BY_PROGRESS = frozenset((UPLOAD, DOWNLOAD, TUNNEL))  # their deadline is for a standstill, not for the whole
 
 LINGER_FOR = 5.0  # seconds
 _RESTS_AFTER = 1.0  # seconds between two requests after which a session's greenlet is let go
@@ -162,11 +162,11 @@ class ClientSide:
                 return self.timeouts.client_idle_timeout
             case Phase.WAITING:
                 return self.timeouts.response_timeout
-            case Phase.UPLOAD | Phase.DOWNLOAD:
+            case Phase.UPLOAD | Phase.DOWNLOAD | Phase.TUNNEL:
                 return self.timeouts.stall_timeout
             case Phase.LINGER:
                 return LINGER_FOR
-        return float("inf")  # ROUTING's waits have deadlines of their own, a tunnel's relay is watched apart
+        return float("inf")  # ROUTING's waits have deadlines of their own
 
     def overdue(self) -> None:
         """The phase has lasted too long."""

@@ -34,12 +34,13 @@ _BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
 
 def plain_server(context: HttpContext) -> ServePlain:
     """The function that serves the plain requests of a listener."""
-    upstream, router, limits = context.default.upstream, context.router, context.limits
+    upstream, limits = context.default.upstream, context.limits
     policy, retries = upstream.policy, upstream.retries
     clock, metrics = context.clock, context.metrics
     view, base = metrics.view, context.stats.base
     record_time = metrics.response_time.record
     requests, responses = context.requests, context.responses
+    keep_decision = context.router.keep
     is_path = _PATH.fullmatch
     most = min(limits.request_line - 32, limits.head)  # bytes of a request: beyond it, somebody else looks closely
     possible = not upstream.looks_inside
@@ -66,7 +67,7 @@ def plain_server(context: HttpContext) -> ServePlain:
         except PolicyError:
             return False  # the Router will say so
         session.data = b""
-        router.note(began, upstream, session.route_request, standing, backend)
+        keep_decision((began, upstream, session.route_request, standing, backend))
         retries.pending += 1
         request_id = block.request_id or context.new_id()
         pool = backend.pool

@@ -43,17 +43,17 @@ class Tunnel:
         connection = self._pooled()
         backend = connection.stream
         assert backend is not None
+        client.client.on_idle(None)  # what comes meanwhile stays in the kernel, for the relay
         try:
             if exchange.tail:
                 client.client.write(exchange.tail)
-            while client.data:  # more may come while some is being written
-                data, client.data = client.data, b""
-                exchange.bytes_in += len(data)
-                backend.write(data)
+            if client.data:
+                backend.write(client.data)
         except BaseException:
             self._release(connection)
             raise
-        exchange.tail = b""
+        exchange.bytes_in += len(client.data)
+        client.data = exchange.tail = b""
         client.backend_stream = connection.stream = None
         relay = self._relay = Relay(get_hub().loop, client.client.release(), backend.release(), self._over)
         self._watch = RelayWatch(relay, client.context.clock())

@@ -16,6 +16,7 @@ from typing import Any
 
 from gevent import getcurrent
 from gevent.hub import Hub
+from greenlet import greenlet  # type: ignore[import-untyped]
 
 from gproxy.net.connection import poller, reset
 from gproxy.net.splice import CANNOT_SPLICE, PIPES, Pipe
@@ -23,6 +24,8 @@ from gproxy.net.splice import CANNOT_SPLICE, PIPES, Pipe
 READ_SIZE = 64 * 1024  # bytes at most in one read
 
 _READ, _WRITE = 1, 2  # libev's event masks
+
+_switch_to = greenlet.switch  # the hub's own looks for a hook that none of our greenlets has
 
 
 class PeerReset(Exception):
@@ -106,7 +109,7 @@ class Stream:
             self.watching = True
         self._reading = me = getcurrent()
         try:
-            self.hub.switch()
+            _switch_to(self.hub)
         except BaseException:
             if self._reading is me:  # else somebody has begun to read while this one was being interrupted
                 self._reading = None
@@ -166,7 +169,7 @@ class Stream:
         self._writing = getcurrent()
         self._writer.start(self._writing.switch)
         try:
-            self.hub.switch()
+            _switch_to(self.hub)
         finally:
             self._writing = None
             if self._writer is not None:
