@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gevent import Timeout
 from gevent.socket import socket as GeventSocket
 
+from gproxy.core.http.messages import Malformed
 from gproxy.core.settings import HealthCheckSettings, Probe
 from gproxy.errors import DialError, GproxyError
-
-BODY_LIMIT = 64 * 1024  # bytes of a body that are searched for the expected text
+from gproxy.net.stream import PeerReset
+from gproxy.probes_http import BODY_LIMIT, Lender, Question, ask
 
 
 class ProbeFailed(GproxyError):
@@ -27,6 +30,8 @@ class ProbeTarget:
     settings: HealthCheckSettings
     host: str
     dial: Callable[[float], Socket]  # seconds -> a connected socket, or DialError
+    lender: Lender | None = None  # with `use_pool`, where its pool holds what an http check may use
+    clock: Callable[[], float] = time.monotonic  # the pool's
 
 
 def probe(target: ProbeTarget) -> None:
@@ -34,14 +39,36 @@ def probe(target: ProbeTarget) -> None:
     seconds = target.settings.timeout
     try:
         with Timeout(seconds, ProbeFailed(f"no answer within {seconds:g} s")):
-            sock = target.dial(seconds)
-            try:
-                if target.settings.type is Probe.HTTP:
-                    _ask(sock, target)
-            finally:
-                sock.close()
+            if target.settings.use_pool:
+                _ask_with_pool(target)
+            else:
+                _dial_and_ask(target)
     except DialError as error:
         raise ProbeFailed(str(error)) from error
+
+
+def _ask_with_pool(target: ProbeTarget) -> None:
+    settings = target.settings
+    wanted = None if settings.expect_body is None else settings.expect_body.encode()
+    try:
+        answer = ask(
+            Question(settings.path, target.host, wanted),
+            target.lender,
+            partial(target.dial, settings.timeout),
+            target.clock(),
+        )
+    except (Malformed, PeerReset) as error:
+        raise ProbeFailed(f"broken answer: {error.reason if isinstance(error, Malformed) else error}") from error
+    _judge(settings, answer.status, lambda text: text in answer.body)
+
+
+def _dial_and_ask(target: ProbeTarget) -> None:
+    sock = target.dial(target.settings.timeout)
+    try:
+        if target.settings.type is Probe.HTTP:
+            _ask(sock, target)
+    finally:
+        sock.close()
 
 
 def _ask(sock: Socket, target: ProbeTarget) -> None:
@@ -54,18 +81,17 @@ def _ask(sock: Socket, target: ProbeTarget) -> None:
         connection.request("GET", target.settings.path, headers={"Host": target.host, "Connection": "close",
                                                                  "User-Agent": "gproxy-health"})  # fmt: skip
         response = connection.getresponse()
-        _judge(target.settings, response)
+        _judge(target.settings, response.status, partial(_contains, response))
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ProbeFailed(f"broken answer: {error or type(error).__name__}") from error
     finally:
         connection.close()
 
 
-def _judge(settings: HealthCheckSettings, response: http.client.HTTPResponse) -> None:
-    status = response.status
+def _judge(settings: HealthCheckSettings, status: int, contains: Callable[[bytes], bool]) -> None:
     if not any(low <= status <= high for low, high in settings.expect_status):
         raise ProbeFailed(f"status {status}")
-    if settings.expect_body is not None and not _contains(response, settings.expect_body.encode()):
+    if settings.expect_body is not None and not contains(settings.expect_body.encode()):
         raise ProbeFailed(f"status {status}, but the body lacks {settings.expect_body!r}")
 
 

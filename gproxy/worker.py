@@ -216,7 +216,8 @@ class Worker:
                 endpoints = tuple(e.with_port(settings.port) for e in endpoints)
             return dial_any(endpoints, timeout, self._dial)
 
-        target = ProbeTarget(settings, settings.host or _host_of(backend), connect)
+        lender = backend if settings.use_pool and upstream.shares else None
+        target = ProbeTarget(settings, settings.host or _host_of(backend), connect, lender, self._clock)
         return Checked(backend.health, target, lambda why: upstream.flipped(backend, why))
 
     def _reporter(self) -> StatsdReporter | None:

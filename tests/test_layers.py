@@ -34,6 +34,7 @@ ROWS = (
     ("upstream",),
     ("health",),
     ("probes", "timeouts", "metrics"),
+    ("probes_http",),
     ("net",),
     ("core",),
     ("errors",),

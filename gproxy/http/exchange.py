@@ -357,6 +357,7 @@ class Exchange:
         assert stream is not None
         framing = _NO_BODY if self.head_only else block.framing
         reader = body_reader(framing, self._context.limits, 502)
+        sent_before = client.sent
         try:
             if reader is None:
                 client.write(head)
@@ -368,7 +369,12 @@ class Exchange:
                 left = relay_pieces(stream, client, head, rest, reader, encoding)
         except BackendCutOff:
             raise CutOff(Ended.BACKEND_RESET) from None
-        except Malformed:
+        except Malformed as error:
+            if client.sent == sent_before:  # the garbage came with the head
+                self.status = 0
+                raise Refused(
+                    502, Ended.RESPONSE_MALFORMED, f"the backend's body is malformed: {error.reason}"
+                ) from None
             raise CutOff(Ended.BODY_MALFORMED) from None
         self._release(block, search, leftover=bool(left))
 

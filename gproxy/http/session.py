@@ -56,13 +56,14 @@ _INTERRUPTED = {
 class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
-    __slots__ = ("_asked", "_tunnel", "code", "exchange")  # fmt: skip
+    __slots__ = ("_asked", "_method", "_tunnel", "code", "exchange")  # fmt: skip
 
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
         self.exchange: Exchange | None = None
         self.code = Ended.NORMAL
         self._tunnel: Tunnel | None = None
+        self._method = b""  # of the request that was read last
         self._asked = b""  # the target as it came, where it is not a path
         context.opened(self)
 
@@ -166,6 +167,7 @@ class HttpSession(ClientSide):
 
     def _serve_any(self) -> bool:
         """The same for whatever the client has begun to send."""
+        self._method = b""
         size = self._read_head()
         if not size:
             return False
@@ -184,6 +186,7 @@ class HttpSession(ClientSide):
     def _run(self, exchange: Exchange) -> bool:
         """Whether another request may follow."""
         self.exchange = exchange
+        self._method = exchange.method
         self.sent_before = self.client.sent
         if exchange.run():
             self._begin_tunnel(exchange)
@@ -205,9 +208,10 @@ class HttpSession(ClientSide):
         checked = blank = 0
         self.phase = HEAD
         while True:
-            blank += self._skip_empty_lines()
-            if blank > _BLANK_BYTES:
-                raise Malformed(400, "too many empty lines before the request")
+            if skipped := self._skip_empty_lines():
+                blank, checked = blank + skipped, 0
+                if blank > _BLANK_BYTES:
+                    raise Malformed(400, "too many empty lines before the request")
             data = self.data
             end = data.find(b"\r\n\r\n", max(0, checked - 3)) + 4
             if end > limits.head:
@@ -248,6 +252,7 @@ class HttpSession(ClientSide):
             method, target, rest = head.split(b" ", 2)
         except ValueError:
             raise Malformed(400, "the request line has too few parts") from None
+        self._method = method
         context = self.context
         block = context.requests.get(rest) or context.read_request(rest)
         check_request_line(method, target, context.limits)
@@ -292,7 +297,7 @@ class HttpSession(ClientSide):
             request_id=request_id,
             retry_after=upstream.settings.retry_after if status == 503 and upstream is not None else None,
             date=context.date(),
-            head_only=exchange is not None and exchange.head_only,
+            head_only=self._method == b"HEAD",
             keep_alive=False,
         )
         self.closing = self.unread = True
@@ -420,8 +425,8 @@ class HttpSession(ClientSide):
             self.interrupt(code)
 
     def drain(self) -> None:
-        """End it now if it is between two requests, else with the response that is under way."""
-        if self.phase is IDLE:
+        """End it now if nothing is under way, else with the response that is."""
+        if self.phase is IDLE or (self.phase is HEAD and not self.data):
             self._end_idle()
 
     def _end_idle(self) -> None:
@@ -430,7 +435,7 @@ class HttpSession(ClientSide):
             finish(self.client.release())
             self._ended(Ended.NORMAL)
         else:
-            self.interrupt(Ended.KILLED, IDLE)
+            self.interrupt(Ended.KILLED, self.phase)
 
     # Upgrades.
 

@@ -1,10 +1,13 @@
 """Active checks: what each kind of them looks at, and that a flip is said once."""
 
+import contextlib
+import http.client
 import tempfile
 
 import pytest
 
 from tests.support.ends import read_to_end, refusing
+from tests.support.http_origin import Notes, RecordingOrigin
 from tests.support.origin import Origin
 from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
@@ -129,3 +132,32 @@ def test_the_first_check_comes_before_the_first_session(tmp_path):
                     assert read_to_end(client) == b"b2"
             proxy.stop()
             assert [line.split()[-2] for line in proxy.access()] == ["0"] * 4  # nobody tried the dead one
+
+
+HTTP_CONFIG = """
+listeners: [{name: web, mode: http, bind: "127.0.0.1:0", upstream: app}]
+upstreams:
+  app:
+    health_check: {type: http, path: /health, use_pool: true, expect_body: "GET /health", interval: 100ms}
+    backends: [{name: b1, address: "${B1}"}]
+"""
+
+
+def test_http_asks_over_the_connection_that_a_client_left(tmp_path):
+    notes = Notes()
+
+    def wait_for_checks(count):
+        before = len(notes.of(b"/health"))
+        eventually(lambda: len(notes.of(b"/health")) >= before + count, what=f"{count} checks more")
+
+    with RecordingOrigin("b1", notes) as origin, Gproxy(tmp_path, HTTP_CONFIG, environ={"B1": origin.address}) as proxy:
+        with contextlib.closing(http.client.HTTPConnection(*proxy.address("web"), timeout=10)) as client:
+            for _ in range(3):
+                client.request("GET", "/")
+                assert client.getresponse().read() == b"GET /"
+                wait_for_checks(2)  # the first one may have begun before there was anything idle
+                connections = origin.connections
+                wait_for_checks(3)
+                assert origin.connections == connections
+        assert flips(proxy) == ["backend app/b1 is up: check passed"]
+    assert notes.complaints == []

@@ -41,9 +41,10 @@ LIES = lying_answers()
 class Scene:
     """gproxy before two recording origins, and a client of good behaviour."""
 
-    def __init__(self, proxy: Gproxy, notes: Notes):
+    def __init__(self, proxy: Gproxy, notes: Notes, origins: list[RecordingOrigin]):
         self.proxy = proxy
         self.notes = notes
+        self.origins = origins
         self._asked: set[bytes] = set()
         self._number = 0
         self._bystander = self._wire()
@@ -129,13 +130,24 @@ def check_own(response: Response | None, method: bytes, target: bytes) -> None:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     notes = Notes()
-    with RecordingOrigin("b1", notes) as b1, RecordingOrigin("b2", notes) as b2:
-        environ = {"B1": b1.address, "B2": b2.address}
-        with Gproxy(tmp_path_factory.mktemp("smuggling"), CONFIG, environ=environ) as proxy:
-            scene = Scene(proxy, notes)
-            yield scene
-            scene.close()
-            assert "Traceback" not in proxy.log(), proxy.log()[-5000:]
+    origins = [RecordingOrigin(name, notes) for name in ("b1", "b2")]
+    environ = {"B1": origins[0].address, "B2": origins[1].address}
+    directory = tmp_path_factory.mktemp("smuggling")
+    with origins[0], origins[1], Gproxy(directory, CONFIG, environ=environ) as proxy:
+        scene = Scene(proxy, notes, origins)
+        yield scene
+        scene.close()
+        assert "Traceback" not in proxy.log(), proxy.log()[-5000:]
+
+
+def test_different_clients_share_the_connections_to_the_origins(scene):
+    scene.check_bystanders(0)
+    before = [origin.connections for origin in scene.origins]
+    for _ in range(4):
+        with scene.client() as wire:
+            check_own(scene.ask(wire, b"/shared"), b"GET", b"/shared")
+        scene.check_bystanders(0)
+    assert [origin.connections for origin in scene.origins] == before
 
 
 # --- requests ---------------------------------------------------------------------------
@@ -160,17 +172,12 @@ def send(wire: Wire, pieces: list[bytes], settle: Callable[[], object] = lambda:
         wire.sock.sendall(pieces[-1])
 
 
-def ends_here(wire: Wire) -> bool:
-    """Whether the connection is closed, with not one byte more."""
-    return wire.at_end()
-
-
 def check_answer(scene: Scene, wire: Wire, mutation: Mutation, target: bytes, number: int) -> None:
     """Refused and closed, or answered as what it was taken for, and nothing more is said."""
     response = read_response(wire, mutation.method)
     assert response, "closed without an answer"
     if response.status in REFUSALS:
-        assert ends_here(wire), f"it goes on after {response.status}"
+        assert wire.at_end(), f"it goes on after {response.status}"
         return
     assert mutation.bodies, f"it must be refused, and the answer is {response.status}"
     check_own(response, mutation.method, target)
