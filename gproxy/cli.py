@@ -19,7 +19,7 @@ from gproxy.errors import ConfigError, GproxyError
 
 USAGE_ERROR = 2
 
-_DESCRIPTION = "A TCP load balancer: health checks, connection pooling, StatsD metrics, on gevent."
+_DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pooling, StatsD metrics, on gevent."
 _EPILOG = "`gproxy demo` needs no configuration: it starts three origins and a balancer in front of them."
 
 

@@ -72,6 +72,7 @@ class LogSink:
         self._lost = 0  # lines, since the target began to fail
         self._failing = False
         self._closed = False
+        self._look_at_room()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "failing" if self._failing else "ok"
@@ -85,14 +86,24 @@ class LogSink:
     def write(self, line: str | bytes) -> None:
         """Take one line without its newline. Never blocks."""
         data = line if isinstance(line, bytes) else line.encode(errors="backslashreplace")
-        size = len(data) + 1
-        if self._closed or self._waiting + self._writing + size > self.limit:
+        waiting = self._waiting + len(data) + 1
+        if waiting > self._room and not self._has_room(waiting):
             self._dropped(1)
             return
         self._lines.append(data)
-        self._waiting += size
-        if self._waiting >= FLUSH_BYTES and get_ident() == self._thread:
+        self._waiting = waiting
+
+    def _has_room(self, waiting: int) -> bool:
+        """Whether one more line may wait, which is the last look at that before a flush is due."""
+        if self._closed or waiting + self._writing > self.limit:
+            return False
+        if waiting >= FLUSH_BYTES and get_ident() == self._thread:
             self._wake.set()
+        return True
+
+    def _look_at_room(self) -> None:
+        """After a change: how many bytes may wait without a second look."""
+        self._room = -1 if self._closed else min(FLUSH_BYTES - 1, self.limit - self._writing)
 
     def reopen(self) -> None:
         """Open the path anew before the next write, because somebody has renamed the file."""
@@ -114,6 +125,7 @@ class LogSink:
             return
         flushed = self.flush(timeout)
         self._closed = True
+        self._look_at_room()
         if self._flusher is not None:
             self._flusher.kill()
         self._file.abandoned = True
@@ -133,8 +145,10 @@ class LogSink:
         """Hand all lines to the thread, wait for it, note what became of them."""
         self._in_thread, self._writing = self._lines, self._waiting
         self._lines, self._waiting = [], 0
+        self._look_at_room()
         lost, error = self._pool.apply(self._file.write, (self._in_thread,))
         self._in_thread, self._writing = [], 0
+        self._look_at_room()
         self._drop(lost)
         if error is not None:
             self._failed(error)

@@ -222,7 +222,10 @@ class Upstream:
     @property
     def active(self) -> int:
         """Connections lent now, by all of its backends."""
-        return sum(backend.active for backend in self.backends)
+        active = 0
+        for backend in self.backends:  # for every line of the access log: a sum() of a generator costs twice as much
+            active += backend.pool.borrowed
+        return active
 
     @property
     def resets(self) -> bool:

@@ -82,7 +82,8 @@ class Handover(NamedTuple):
     connection: PooledConnection | None = None
     data: bytes = b""  # of the response; none: the backend has ended the connection
     error: BaseException | None = None  # that ended the wait
-    status: int = 0  # of a response that was sent in part
+    status: int = 0  # of a response that was sent in part, and when it came
+    answered: float | None = None
     sent_before: int = 0  # bytes to the client before it
 
 
@@ -142,8 +143,8 @@ class Exchange:
         assert handover is not None
         context = self._context
         search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
-        search.backend = handover.backend
-        self.status = handover.status
+        search.take_over(handover.backend, handover.connection)
+        self.status, self.response_at = handover.status, handover.answered
         client.sent_before = handover.sent_before
 
     # The whole.
@@ -210,9 +211,11 @@ class Exchange:
             if verdict is Verdict.NEXT_BACKEND:
                 search.tried += (backend,)
                 attempts += 1  # a pooled connection's end is none of the backend's
-            search.retried(backend)
             self._client.phase = ROUTING
             connection = self._connect_again(search, fresh=verdict is Verdict.FRESH_CONNECTION)
+            search.retried(backend)
+            if verdict is Verdict.NEXT_BACKEND:
+                search.target.upstream.retries.retried(self._context.clock())
 
     def _verdict(self, search: Search, connection: PooledConnection, harmless: bool, attempts: int) -> Verdict:
         """What to do after a connection has died, within the retry budget."""
@@ -230,12 +233,9 @@ class Exchange:
             attempts=attempts,
             retries=upstream.settings.retries,
         )
-        if verdict is not Verdict.NEXT_BACKEND:
-            return verdict  # that a pooled connection ends is our doing, so no outage and no matter for the budget
-        if not upstream.retries.may_retry(now):
-            return Verdict.GIVE_UP
-        upstream.retries.retried(now)
-        return verdict
+        # That a pooled connection ends is our doing, so no outage and no matter for the budget.
+        exhausted = verdict is Verdict.NEXT_BACKEND and not upstream.retries.may_retry(now)
+        return Verdict.GIVE_UP if exhausted else verdict
 
     def _connect_again(self, search: Search, *, fresh: bool) -> PooledConnection:
         """After a failure, which is what the client is told of where nobody else can serve."""
@@ -339,6 +339,8 @@ class Exchange:
         client, upload = self._client, self.upload
         if upload is not None and not upload.done:
             client.closing = client.unread = True  # an early response: the rest of the request stays unread
+        if self._context.draining:
+            client.closing = True
         client.phase = DOWNLOAD
         if self.block.plain and block.plain and not (client.closing or self.head_only or search.target.upstream.sticks):
             length, head = block.length, block.whole
@@ -390,8 +392,6 @@ class Exchange:
             head = block.close_delimited
         else:
             head = block.for_head if self.head_only else block.start_and_fields
-        if self._context.draining:
-            client.closing = True
         if client.closing:
             head += b"Connection: close\r\n"
         elif not self.block.minor:

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from time import time
 
 from gproxy.core.balance import PolicyError
+from gproxy.core.record import ExchangeRecord
 from gproxy.core.retry import IDEMPOTENT
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, WAITING, ClientSide
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import Exchange, Handover
-from gproxy.http.record import make_record
 from gproxy.metrics import Slot
 from gproxy.net.stream import PeerReset, Stream
 
@@ -107,31 +108,39 @@ def plain_server(context: HttpContext) -> ServePlain:
         pool.borrowed -= 1
         pool.keep(connection, answered)
         backend.slot_freed()
-        session.phase = DOWNLOAD
         status = response.status
-        answer = response.whole + data[end:]
+        if upstream.judges:
+            backend.responded(status)
+        session.phase = DOWNLOAD
+        if block.keep_alive:
+            answer = response.whole + data[end:]
+        else:
+            session.closing = True
+            answer = response.closing + data[end:]
         client = session.client
         sent_before = client.sent
         try:
             client.write(answer)
         except BaseException:
-            so_far = Handover(backend, status=status, sent_before=sent_before)
+            so_far = Handover(backend, connection, status=status, answered=answered, sent_before=sent_before)
             session.cut_off = Exchange(session, method, target, block, request_id, size, so_far)
             raise
         session.lent = None
-        if upstream.judges:
-            backend.responded(status)
         view[_BYTES_IN] += size
         view[_BYTES_OUT] += len(answer)
         view[base] += 1
         view[base + status // 100] += 1
         record_time(answered - began)
         if context.access_log is not None:
-            timers = (began, 0.0, 0.0, 0.0, answered - began)
-            told = (status, size, len(answer), Ended.NORMAL)
-            request = (method, target, b"HTTP/1.1", request_id)
-            reused = connection.uses > 1
-            context.access_log.exchange(make_record(session, upstream, backend, timers, told, 0, reused, request))
+            lasted, server = clock() - began, context.server
+            # By position, which is twice as fast; in the order of the record's fields.
+            told = ExchangeRecord(
+                session.name, context.name, upstream.name, backend.name, time() - lasted,
+                0.0, 0.0, 0.0, answered - began, lasted, status, size, len(answer), Ended.NORMAL,
+                len(context.sessions), server.active if server is not None else 0, upstream.active, pool.borrowed,
+                0, connection.uses > 1, method, target, b"HTTP/1.1", request_id,
+            )  # fmt: skip
+            context.access_log.exchange(told)
         return True
 
     return serve

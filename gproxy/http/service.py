@@ -17,4 +17,4 @@ class HttpService(HttpContext):
         self.serve_plain = plain_server(self)
 
     def serve(self, sock: Socket, peer: Any) -> None:
-        HttpSession(self, sock, peer).run()
+        HttpSession(self, sock, peer).run(True)

@@ -80,12 +80,10 @@ class HttpSession(ClientSide):
     # In a greenlet.
 
     def run(self, readable: bool = False) -> None:
-        """Serve what the client sends until it pauses or leaves; `readable` if it is known to have sent something."""
+        """Serve what the client sends until it pauses or leaves; `readable` if it may have sent something already."""
         self.greenlet = getcurrent()
         try:
-            if readable and not self._read_at_hand():
-                return
-            if self._converse():
+            if (not readable or self._read_at_hand()) and self._converse():
                 return
         except Exception:  # a defect of ours must end this session only, and be seen
             log.exception("session of %s failed", format_sockaddr(self.peer))
@@ -94,19 +92,15 @@ class HttpSession(ClientSide):
             self.greenlet = None
 
     def _read_at_hand(self) -> bool:
-        """Take what the client has sent; False where there was nothing after all, or it has reset."""
+        """Take what the client has sent, if it has; False where it has reset."""
         try:
             data = self.client.read_now()
         except PeerReset:
             self.client.reset()
             self._ended(Ended.NORMAL)
             return False
-        if data:
-            self.data = data
-        elif data is None:
-            return False
-        else:
-            self.finished = True
+        if data is not None:
+            self.data, self.finished = data, not data
         return True
 
     def _converse(self) -> bool:
@@ -160,8 +154,9 @@ class HttpSession(ClientSide):
         if context.plain and not self.closing:
             served = context.serve_plain(self, data)
             if served is True:
-                return True
+                return not self.closing
             if served:
+                self.closing = not served.block.keep_alive
                 return self._run(served)
         return self._serve_any()
 
@@ -370,7 +365,10 @@ class HttpSession(ClientSide):
         client = self.client
         if self.unread and not self.finished:
             self._linger()
-        finish(client.release())
+        if self.finished or not client.has_input():
+            client.close()  # nothing is unread, so that it ends with a FIN
+        else:
+            finish(client.release())
         self._ended(self.code)
 
     def _linger(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from _socket import socket as Socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -12,6 +14,7 @@ import pytest
 from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import Slot
 from gproxy.net.connection import Endpoint
+from gproxy.net.dial import dial
 from tests.support.clock import FakeClock
 from tests.support.embedded import EmbeddedHttp, backend
 from tests.support.http_peer import (
@@ -29,7 +32,7 @@ from tests.support.http_peer import (
     response,
     serve,
 )
-from tests.support.loopback import End, Peer, PlayedBackend
+from tests.support.loopback import End, Peer, PlayedBackend, pair
 from tests.support.poll import eventually
 
 GONE = backend("127.0.0.1:1")  # nobody listens there
@@ -487,6 +490,94 @@ def test_an_outage_is_met_with_few_retries() -> None:
             assert proxy.codes(10) == ["SH"] * 10
             assert sum(b.stats.retries for b in proxy.backends) == 3
             gevent.killall(dying)
+
+
+def test_a_post_of_which_nothing_was_sent_is_sent_again(tmp_path: Path) -> None:
+    """The backend takes no more, which nobody could see before the write."""
+    with PlayedBackend(tmp_path / "app.sock") as played, EmbeddedHttp(backend(played)) as proxy:
+        (server,) = pooled(proxy, played)
+        server.sock.shutdown(socket.SHUT_RD)
+        client = proxy.connect()
+        client.send(post(b"once"))
+        server = played.accept()
+        assert read_request(server).body == b"once"
+        server.send(ok())
+        assert read_response(client).status == 200
+        _, record = proxy.ended(2)
+        assert (record.retries, record.reused, record.code) == (1, False, "--")
+        assert borrowed(proxy) == 0
+
+
+def test_a_post_that_a_fresh_connection_did_not_take_goes_to_the_next_backend(played: PlayedBackend) -> None:
+    dials: list[Endpoint] = []
+
+    def dead_at_first(endpoint: Endpoint, timeout: float) -> Socket:
+        dials.append(endpoint)
+        if len(dials) > 1:
+            return dial(endpoint, timeout)
+        peer, sock = pair()
+        peer.reset()
+        return sock
+
+    with EmbeddedHttp(GONE, backend(played), dial=dead_at_first) as proxy:
+        client, server = asked(proxy, played, post(b"once"))
+        server.send(ok())
+        assert read_response(client).status == 200
+        assert proxy.ended()[0].retries == 1
+        assert [b.stats.retries for b in proxy.backends] == [1, 0]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_fresh_connection_that_died_sends_an_idempotent_request_to_the_next_backend(method: str) -> None:
+    with PlayedBackend() as one, PlayedBackend() as two, EmbeddedHttp(backend(one), backend(two)) as proxy:
+        client, server = asked(proxy, one, request(method, "/thing", "Content-Length: 4", body=b"body"))
+        server.close()
+        server = two.accept()
+        got = read_request(server)
+        assert (got.head.start, got.body) == (f"{method} /thing HTTP/1.1".encode(), b"body")
+        server.send(ok())
+        assert read_response(client).status == 200
+        assert proxy.ended()[0].retries == 1
+
+
+def test_the_retry_budget_is_not_for_pooled_connections_that_died(played: PlayedBackend) -> None:
+    """Else a restart of a backend, which ends all of them, would cost requests."""
+    with EmbeddedHttp(backend(played), clock=FakeClock()) as proxy:
+        for server in pooled(proxy, played, 8):
+            server.sock.settimeout(10.0)
+        clients = []
+        servers = played._peers[-8:]
+        for _ in range(8):
+            clients.append(proxy.connect())
+            clients[-1].send(get("/again"))
+        for server in servers:
+            read_request(server)
+            server.close()
+        for _ in clients:
+            server = played.accept()
+            assert read_head(server).target == b"/again"
+            server.send(ok())
+        assert [read_response(client).status for client in clients] == [200] * 8
+        assert proxy.backends[0].stats.retries == 8
+
+
+def test_pooled_connections_that_died_leave_the_budget_to_others() -> None:
+    with PlayedBackend() as one, PlayedBackend() as two:  # noqa: SIM117
+        with EmbeddedHttp(backend(one), backend(two), clock=FakeClock()) as proxy:
+            budget = proxy.worker.upstreams["app"].retries
+            client, server = asked(proxy, one)
+            server.send(ok())
+            read_response(client)
+            asked(proxy, two)
+            client.send(get("/again"))
+            read_head(server)
+            server.close()
+            server = two.accept()
+            read_head(server)
+            assert budget._retries == 0
+            server.close()
+            read_head(one.accept())
+            assert budget._retries == 1
 
 
 def test_a_request_is_not_sent_again_after_the_first_byte_of_an_answer(played: PlayedBackend) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
+from gproxy.core.termination import Ended
 from gproxy.http.client import Phase
 from tests.support.clock import FakeClock
 from tests.support.embedded import EmbeddedHttp, backend
@@ -315,6 +319,79 @@ def test_a_long_body_that_moves_has_all_the_time(proxy: EmbeddedHttp, played: Pl
     serve(client, server)
 
 
+# --- an early response while its request is still on its way ----------------------------------------
+
+
+def both_at_once(proxy: EmbeddedHttp, played: PlayedBackend) -> tuple[Peer, Peer]:
+    """A client with half of its body sent, and a backend with half of its response."""
+    client, server = asked(proxy, played, post(b"0123456789")[:-5])
+    server.receive(5)
+    server.send(ok(b"0123456789")[:-5])
+    read_head(client)
+    client.receive(5)
+    return client, server
+
+
+def test_an_upload_that_moves_keeps_an_early_response_alive(
+    proxy: EmbeddedHttp, played: PlayedBackend, clock: FakeClock
+) -> None:
+    client, server = both_at_once(proxy, played)
+    for byte in b"56789":
+        alive(proxy, clock, 19.0)
+        client.send(bytes([byte]))
+        assert server.receive(1) == bytes([byte])
+    server.send(b"56789")
+    assert client.receive(5) == b"56789"
+    assert proxy.codes() == ["--"]
+
+
+def test_an_early_response_that_moves_keeps_its_upload_alive(
+    proxy: EmbeddedHttp, played: PlayedBackend, clock: FakeClock
+) -> None:
+    client, server = both_at_once(proxy, played)
+    for byte in b"56789":
+        alive(proxy, clock, 19.0)
+        server.send(bytes([byte]))
+        assert client.receive(1) == bytes([byte])
+    assert proxy.codes() == ["--"]
+
+
+def test_an_upload_and_its_early_response_that_both_stand_still(
+    proxy: EmbeddedHttp, played: PlayedBackend, clock: FakeClock
+) -> None:
+    client, server = both_at_once(proxy, played)
+    alive(proxy, clock, 19.75)
+    proxy.pass_time(clock, 0.25)
+    assert client.rest() == (b"", End.RESET)
+    assert server.rest()[0] == b""
+    (record,) = proxy.ended()
+    assert (record.code, record.status, record.bytes_in) == ("sD", 200, len(post(b"0123456789")) - 5)
+    assert borrowed(proxy) == idle(proxy) == 0
+
+
+def test_a_client_that_neither_reads_nor_sends_the_rest(
+    proxy: EmbeddedHttp, played: PlayedBackend, clock: FakeClock
+) -> None:
+    client, server = asked(proxy, played, post(bytes(1000))[:-500])
+    sending = gevent.spawn(server.send, ok(bytes(50_000_000)))
+    eventually(lambda: proxy.sessions[0].client.wants_room)
+    proxy.pass_time(clock, 0.0)
+    eventually(lambda: not moves(proxy))
+    proxy.pass_time(clock, 20.0)
+    (record,) = proxy.ended()
+    assert (record.code, record.status) == ("cD", 200)
+    sending.kill()
+    assert client.rest()[1] is End.RESET
+
+
+def moves(proxy: EmbeddedHttp) -> bool:
+    """Whether bytes have moved while the hub went round."""
+    (session,) = proxy.sessions
+    before = session.client.moved, session.backend_stream.moved
+    gevent.sleep(0.02)
+    return (session.client.moved, session.backend_stream.moved) != before
+
+
 # --- the last answer ------------------------------------------------------------------------------------
 
 
@@ -327,6 +404,94 @@ def test_a_client_that_neither_reads_nor_leaves_after_a_refusal(proxy: EmbeddedH
     eventually(lambda: not proxy.sessions)
     assert proxy.closed() == {"PR": 1}
     assert len(proxy.ended()) == 1
+
+
+def lingering(proxy: EmbeddedHttp) -> tuple[Peer, Any]:
+    """A client that was refused and has read that, and its session."""
+    client = proxy.connect()
+    client.send(b"\0")
+    assert read_response(client).status == 400
+    (session,) = proxy.sessions
+    eventually(lambda: session.phase is Phase.LINGER)
+    return client, session
+
+
+def test_killed_while_the_client_is_given_time_to_read_its_refusal(proxy: EmbeddedHttp) -> None:
+    client, session = lingering(proxy)
+    session.end(Ended.KILLED)
+    assert client.rest() == (b"", End.FIN)
+    assert proxy.closed() == {"PR": 1}
+    assert proxy.codes() == ["PR"]
+
+
+def test_a_reset_after_a_refusal_is_no_news(proxy: EmbeddedHttp) -> None:
+    client, _ = lingering(proxy)
+    client.reset()
+    assert proxy.closed() == {"PR": 1}
+    assert proxy.codes() == ["PR"]
+
+
+def test_a_client_that_sends_on_after_a_refusal_has_no_longer_time(proxy: EmbeddedHttp, clock: FakeClock) -> None:
+    client, _ = lingering(proxy)
+    alive(proxy, clock, 4.75)
+    client.send(bytes(1000))
+    gevent.sleep(0)
+    proxy.pass_time(clock, 0.25)
+    eventually(lambda: not proxy.sessions)
+    assert proxy.codes() == ["PR"]
+
+
+# --- a tunnel that does not get going -------------------------------------------------------------------
+
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
+
+
+@pytest.fixture
+def on_unix(played: PlayedBackend, clock: FakeClock, tmp_path: Path) -> Iterator[EmbeddedHttp]:
+    """Its clients' sockets hold no more than we say, at once."""
+    path = f"unix:{tmp_path}/web.sock"
+    with EmbeddedHttp(backend(played), bind=path, upstream=TIMEOUTS, clock=clock) as proxy:
+        yield proxy
+
+
+def starting(proxy: EmbeddedHttp, played: PlayedBackend) -> tuple[Peer, Peer, Any]:
+    """A client that takes none of what came behind the 101; the backend; their session."""
+    client, server = asked(proxy, played, get("/chat", *UPGRADE))
+    (session,) = proxy.sessions
+    session.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.send(response("101 Switching Protocols", *UPGRADE) + bytes(40_000))
+    eventually(lambda: session.phase is Phase.TUNNEL and session.client.wants_room)
+    return client, server, session
+
+
+def test_killed_while_a_tunnel_starts(on_unix: EmbeddedHttp, played: PlayedBackend) -> None:
+    _, server, session = starting(on_unix, played)
+    session.end(Ended.KILLED)
+    assert server.rest()[0] == b""
+    (record,) = on_unix.ended()
+    assert (record.code, record.status) == ("KD", 101)
+    assert on_unix.closed() == {"KD": 1}
+    assert borrowed(on_unix) == idle(on_unix) == 0
+
+
+def test_a_client_that_leaves_while_a_tunnel_starts(on_unix: EmbeddedHttp, played: PlayedBackend) -> None:
+    client, server, _ = starting(on_unix, played)
+    client.close()  # with bytes unread, so it is a reset
+    assert server.rest()[0] == b""
+    (record,) = on_unix.ended()
+    assert (record.code, record.status) == ("CD", 101)
+    assert borrowed(on_unix) == idle(on_unix) == 0
+
+
+def test_a_client_that_takes_nothing_of_a_tunnel_that_starts(
+    on_unix: EmbeddedHttp, played: PlayedBackend, clock: FakeClock
+) -> None:
+    _, server, _ = starting(on_unix, played)
+    on_unix.pass_time(clock, 20.0)
+    assert server.rest()[0] == b""
+    (record,) = on_unix.ended()
+    assert (record.code, record.status) == ("cD", 101)
+    assert borrowed(on_unix) == idle(on_unix) == 0
 
 
 # --- pooled connections ----------------------------------------------------------------------------------

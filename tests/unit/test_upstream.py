@@ -10,10 +10,11 @@ from typing import Any
 import gevent
 import pytest
 
-from gproxy.core.balance import RouteRequest
+from gproxy import config
+from gproxy.core.balance import RoundRobin, RouteRequest
 from gproxy.core.health import Administrative
 from gproxy.errors import DialError, DialFailure
-from gproxy.metrics import Slot
+from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.connection import Endpoint
 from gproxy.net.dial import dial
 from gproxy.router import Router
@@ -21,7 +22,7 @@ from gproxy.upstream import Backend, Exclusion, Upstream
 from tests.support.clock import FakeClock
 from tests.support.loopback import TIMEOUT, PlayedBackend, pair
 from tests.support.poll import eventually
-from tests.support.upstreams import make_upstream
+from tests.support.upstreams import make_upstream, refuse
 
 EJECT = "passive_health: {connect_failures: 2, eject_for: 10, max_ejected_percent: 50}"
 
@@ -415,3 +416,90 @@ def test_words_for_an_operator(clock: FakeClock) -> None:
     assert text.startswith("<Backend app/b1 ")
     assert "never ejected" in text
     assert "0 borrowed" in text
+
+
+# --- what http sessions tell -------------------------------------------------------------------------
+
+JUDGED = "passive_health: {server_errors: 2, eject_for: 10, max_ejected_percent: 50}"
+
+
+def judged(clock: FakeClock) -> Upstream:
+    """One that ejects after two responses of 500 and above."""
+    backends = ", ".join(f'{{name: b{n}, address: "127.0.0.1:{n}"}}' for n in (1, 2))
+    listener = '{name: web, mode: http, bind: "127.0.0.1:0", upstream: app}'
+    text = f"listeners: [{listener}]\nupstreams: {{app: {{backends: [{backends}], {JUDGED}}}}}"
+    (settings,) = config.parse(text, "test", {}).upstreams
+    metrics = MetricsCollector([("app", backend.name) for backend in settings.backends])
+    return Upstream(settings, metrics, lambda _members: RoundRobin(), dial=refuse, clock=clock)
+
+
+def test_errors_in_a_row_eject(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    upstream = judged(clock)
+    one, _ = upstream.backends
+    one.responded(500)
+    assert able(upstream) == ["b1", "b2"]
+    one.responded(503)
+    assert able(upstream) == ["b2"]
+    assert one.stats.ejections == 1
+    assert "2 responses of 500 and above in a row" in caplog.text
+    clock.advance(10.0)
+    assert able(upstream) == ["b1", "b2"]
+
+
+@pytest.mark.parametrize("status", [200, 304, 404, 499])
+def test_any_other_response_starts_the_count_again(clock: FakeClock, status: int) -> None:
+    upstream = judged(clock)
+    for each in (500, status, 500):
+        upstream.backends[0].responded(each)
+    assert able(upstream) == ["b1", "b2"]
+
+
+def test_only_a_share_may_be_ejected_for_errors(clock: FakeClock) -> None:
+    upstream = judged(clock)
+    for backend in upstream.backends:
+        backend.responded(500)
+        backend.responded(500)
+    assert able(upstream) == ["b2"]
+
+
+def test_a_promised_idle_time_shortens_the_pool_s(clock: FakeClock) -> None:
+    (backend,) = make_upstream("", clock=clock).backends
+    backend.idle_promised(5.0)
+    assert backend.pool.idle_limit == 4.0
+    backend.idle_promised(20.0)
+    assert backend.pool.idle_limit == 4.0  # the shortest counts
+
+
+def test_what_was_learned_of_idle_times_is_forgotten(clock: FakeClock) -> None:
+    upstream = make_upstream("", clock=clock)
+    (backend,) = upstream.backends
+    backend.idle_promised(5.0)
+    clock.advance(601.0)
+    upstream.sweep(clock())
+    assert backend.pool.idle_limit == float("inf")
+
+
+def test_a_closing_is_learned_of(clock: FakeClock) -> None:
+    (backend,) = make_upstream("", clock=clock).backends
+    backend.idle_closed(10.0)
+    assert backend.pool.idle_limit == 8.0
+
+
+def test_a_limited_backend_leaves_no_plain_candidates(clock: FakeClock) -> None:
+    assert make_upstream("", "max_connections: 1", clock=clock).standing(clock()).plain == ()
+    free = make_upstream("", "", clock=clock)
+    assert free.standing(clock()).plain == free.backends
+
+
+def test_a_backup_is_no_plain_candidate(clock: FakeClock) -> None:
+    upstream = make_upstream("", "backup: true", clock=clock)
+    assert [backend.name for backend in upstream.standing(clock()).plain] == ["b1"]
+
+
+def test_a_backend_that_goes_out_wants_none_of_its_connections_back(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", clock=clock)
+    one, _ = upstream.backends
+    one.set_administrative(Administrative.DRAIN)
+    assert not one.pool.wanted
+    one.set_administrative(Administrative.READY)
+    assert one.pool.wanted

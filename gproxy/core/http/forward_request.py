@@ -43,7 +43,7 @@ class RequestBlock:
     fields: Fields  # as they came
     framing: Framing
     bodiless: bool
-    quick: bool  # plain and bodiless
+    quick: bool  # HTTP/1.1 and bodiless
     plain: bool  # whether the response's head may be sent as it is remembered: HTTP/1.1, no close
     host: bytes | None  # Host as it came, checked; None for HTTP/1.0 without one
     keep_alive: bool  # what the client wants
@@ -74,7 +74,7 @@ def request_block(rest: bytes, limits: HeadLimits, options: ForwardOptions) -> R
         fields=fields,
         framing=framing,
         bodiless=framing.body is Body.NONE,
-        quick=minor == 1 and keep_alive and framing.body is Body.NONE,
+        quick=minor == 1 and framing.body is Body.NONE,
         plain=minor == 1 and keep_alive,
         host=host,
         keep_alive=keep_alive,

@@ -53,6 +53,7 @@ class ResponseBlock:
     ready: bool  # the same, and the backend's connection may live on with nothing to be learned of it
     length: int  # of the body, -1 where it is not told by a length
     whole: bytes = field(repr=False)  # start_and_fields with the last CRLF: what most clients get, as it is
+    closing: bytes = field(repr=False)  # whole, for a client that is to go
     start_and_fields: bytes = field(repr=False)
     close_delimited: bytes = field(repr=False)
     for_head: bytes = field(repr=False)
@@ -85,6 +86,7 @@ def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> 
         ready=plain and keep_alive and keep_alive_timeout is None,
         length=framing.length if framing.body is Body.LENGTH else -1,
         whole=start_and_fields + b"\r\n",
+        closing=start_and_fields + b"Connection: close\r\n\r\n",
         start_and_fields=start_and_fields,
         close_delimited=common + _framing(_NO_BODY if announced.body is Body.CHUNKED else announced),
         for_head=common + _framing(announced),

@@ -8,11 +8,13 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import get_hub
 from gevent.event import Event
 
 from gproxy.core.settings import PoolSettings, Reuse
 from gproxy.errors import DialError, DialFailure
 from gproxy.net.pool import ConnectionPool, PooledConnection, PoolEvent
+from gproxy.net.stream import Stream
 from tests.support.clock import FakeClock
 from tests.support.loopback import Peer, descriptors, pair
 from tests.support.poll import eventually
@@ -509,3 +511,216 @@ def test_a_dial_ahead_holds_a_slot_while_it_lasts(bench: Make) -> None:
     eventually(lambda: b.pool.idle == 1)
     assert not b.pool.full
     assert b.freed
+
+
+# --- none that was used before ---------------------------------------------------------------------
+
+
+def test_a_fresh_connection_is_dialled_though_others_are_idle(bench: Make) -> None:
+    b = bench()
+    (used,) = b.filled(1)
+    b.pool.reserve()
+    fresh = b.pool.connect(fresh=True)
+    b._lent.append(fresh)
+    assert fresh is not used
+    assert (fresh.uses, b.pool.idle) == (1, 1)
+
+
+def test_a_fresh_connection_makes_room_under_a_limit(bench: Make) -> None:
+    b = bench(max_connections=2)
+    oldest, _ = b.filled(2)
+    b.pool.reserve()
+    b._lent.append(b.pool.connect(fresh=True))
+    assert oldest.sock.fileno() == -1
+    assert (b.pool.borrowed, b.pool.idle) == (1, 1)
+
+
+# --- what is known of the backend's own idle time ------------------------------------------------------
+
+
+def test_none_is_lent_after_the_backend_s_idle_time(bench: Make) -> None:
+    b = bench()
+    (used,) = b.filled(1)
+    b.pool.idle_limit = 4.0
+    b.clock.advance(3.9)
+    assert b.borrow() is used
+    b.give_back(used)
+    b.clock.advance(4.0)
+    assert b.borrow() is not used
+    assert used.sock.fileno() == -1
+    assert b.events == []  # as it should be: nothing to count
+
+
+def test_a_sweep_closes_what_is_past_the_backend_s_idle_time(bench: Make) -> None:
+    b = bench()
+    b.pool.idle_limit = 4.0
+    b.filled(1)
+    b.clock.advance(3.9)
+    b.pool.sweep(b.clock())
+    assert b.pool.idle == 1
+    b.clock.advance(0.1)
+    b.pool.sweep(b.clock())
+    assert b.pool.idle == 0
+
+
+def test_a_used_connection_that_the_backend_closed_tells_its_idle_time(bench: Make) -> None:
+    b = bench()
+    b.filled(1)
+    b.clock.advance(7.0)
+    b.dialler.peers[0].close()
+    eventually(lambda: not b.pool.idle)
+    assert b.closed_after == [7.0]
+
+
+def test_a_borrower_learns_of_it_too(bench: Make) -> None:
+    b = bench()
+    b.filled(1)
+    b.clock.advance(7.0)
+    b.dialler.peers[0].close()
+    b.borrow()
+    assert b.closed_after == [7.0]
+
+
+def test_a_connection_that_nobody_used_tells_nothing(bench: Make) -> None:
+    """It may have waited for a first request only so long."""
+    b = bench(preconnect=1)
+    b.preconnected(1)
+    b.clock.advance(7.0)
+    b.dialler.peers[0].close()
+    eventually(lambda: b.events == [PoolEvent.STALE])
+    assert b.closed_after == []
+
+
+def test_bytes_out_of_turn_tell_nothing_of_idle_times(bench: Make) -> None:
+    b = bench()
+    b.filled(1)
+    b.clock.advance(7.0)
+    b.dialler.peers[0].send(b"unasked")
+    eventually(lambda: not b.pool.idle)
+    assert b.closed_after == []
+
+
+# --- connections with a stream ---------------------------------------------------------------------------
+
+
+def streamed(b: Bench, count: int = 1) -> list[PooledConnection]:
+    """So many idle connections that their streams watch, the first returned first."""
+    connections = [b.borrow() for _ in range(count)]
+    for connection in connections:
+        connection.attach(Stream(connection.sock, get_hub()), b.pool)
+    b.give_back(*connections)
+    return connections
+
+
+def stream_of(connection: PooledConnection) -> Stream:
+    assert connection.stream is not None
+    return connection.stream
+
+
+def test_a_stream_outlives_the_exchanges(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    stream = connection.stream
+    assert b.borrow() is connection
+    assert connection.stream is stream
+    b.dialler.peers[0].send(b"answer")
+    assert stream_of(connection).read() == b"answer"
+    assert b.events == []
+
+
+@pytest.mark.parametrize(
+    ("happens", "event"),
+    [
+        (Peer.close, PoolEvent.STALE),
+        (Peer.reset, PoolEvent.STALE),
+        (lambda peer: peer.send(b"unasked"), PoolEvent.DIRTY),
+        (lambda peer: (peer.send(b"bye"), peer.close()), PoolEvent.STALE),
+    ],
+    ids=["FIN", "RST", "bytes", "bytes and FIN"],
+)
+def test_a_stream_is_watched_while_it_is_idle(bench: Make, happens: Callable[[Peer], Any], event: PoolEvent) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    freed = b.freed
+    happens(b.dialler.peers[0])
+    eventually(lambda: not b.pool.idle, what="evicted without anybody asking")
+    assert b.events == [event]
+    assert not stream_of(connection).open
+    assert connection.sock.fileno() == -1
+    assert b.freed == freed + 1
+
+
+@pytest.mark.parametrize(
+    ("happens", "event"),
+    [(Peer.close, PoolEvent.STALE), (Peer.reset, PoolEvent.STALE), (lambda peer: peer.send(b"x"), PoolEvent.DIRTY)],
+    ids=["FIN", "RST", "bytes"],
+)
+def test_a_borrower_of_a_stream_looks_once_more(bench: Make, happens: Callable[[Peer], Any], event: PoolEvent) -> None:
+    b = bench()
+    good, bad = streamed(b, 2)
+    happens(b.dialler.peers[1])
+    assert b.borrow() is good
+    assert b.events == [event]
+    assert bad.sock.fileno() == -1
+
+
+def test_what_was_left_over_when_it_came_back_evicts_it(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    b.borrow()
+    b.dialler.peers[0].send(b"left over")
+    b.give_back(connection)
+    eventually(lambda: not b.pool.idle)
+    assert b.events == [PoolEvent.DIRTY]
+    assert connection.sock.fileno() == -1
+
+
+def test_what_was_left_over_evicts_it_though_its_watcher_had_paused(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    b.borrow()
+    b.dialler.peers[0].send(b"left over")
+    eventually(lambda: not stream_of(connection).watching)
+    b.give_back(connection)
+    eventually(lambda: not b.pool.idle)
+    assert b.events == [PoolEvent.DIRTY]
+
+
+def test_a_lent_stream_is_none_of_the_pool_s(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    b.borrow()
+    b.dialler.peers[0].send(b"answer")
+    eventually(lambda: not stream_of(connection).watching)  # the loop has seen it
+    assert b.events == []
+    assert stream_of(connection).read() == b"answer"
+
+
+def test_while_its_backend_is_out_no_stream_comes_back(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    b.borrow()
+    b.pool.wanted = False
+    b.give_back(connection)
+    assert b.pool.idle == 0
+    assert not stream_of(connection).open
+    assert b.dialler.peers[0].rest()[0] == b""
+
+
+def test_emptying_the_pool_closes_streams(bench: Make) -> None:
+    b = bench()
+    (connection,) = streamed(b)
+    b.pool.empty()
+    assert b.pool.idle == 0
+    assert not stream_of(connection).open
+
+
+def test_a_connection_dialled_ahead_changes_its_watcher_for_a_stream(bench: Make) -> None:
+    b = bench(preconnect=1, max_connections=1)
+    b.preconnected(1)
+    connection = b.borrow()
+    connection.attach(Stream(connection.sock, get_hub()), b.pool)
+    b.give_back(connection)
+    b.dialler.peers[0].send(b"unasked")
+    eventually(lambda: b.events == [PoolEvent.DIRTY])
+    assert connection.sock.fileno() == -1
