@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from gevent import GreenletExit, get_hub
 
 from gproxy.core.balance import RouteRequest
-from gproxy.core.http.forward import RequestBlock, client_lines
-from gproxy.core.settings import Forwarded, Timeouts
+from gproxy.core.http.forward import RequestBlock
+from gproxy.core.settings import Timeouts
 from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.net.connection import format_sockaddr
@@ -62,47 +62,46 @@ class _Look(NamedTuple):
     tries: int  # each backend has all of its time
 
 
+_FIRST_LOOK = _Look(HEAD, 0, 0, 0)
+
+
 class ClientSide:
     """`data` is what the client has sent and nobody has used yet."""
 
-    __slots__ = ("_look", "_looked_at", "backend_stream", "began", "block", "client", "closing",
-                 "context", "cut_off", "data", "finished", "greenlet", "lent", "lines", "name", "peer",
-                 "peer_name", "phase", "read_at", "route_request", "sent_before", "started", "timeouts",
-                 "tries", "trusted", "unread")  # fmt: skip
+    # Defaults stand here, because one is made for every connection and most of it stays as it is.
+    data = b""
+    finished = False  # the client has sent FIN: it may still read
+    unread = False  # the client may still be sending what nobody wants
+    closing = False  # no request after this one
+    tries = 0  # of backends
+    phase = HEAD
+    greenlet: Any = None
+    backend_stream: Stream | None = None
+    lent: Backend | None = None  # who serves a plain exchange now
+    block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
+    lines = b""
+    sent_before = 0  # bytes to the client, when the present exchange began
+    cut_off: object = None  # a plain exchange whose last bytes could not be sent
+    trusted = False  # whether its forwarding fields are believed
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
         self.context = context
         self.client = Stream(sock, get_hub())
+        self.client.idle_callback = self._spoke
         self.peer = peer
         self.peer_name = peer[0] if isinstance(peer, tuple) else ""
-        self.route_request = RouteRequest(self.peer_name, context.name)
-        self.trusted = context.trusts(peer)
-        self.data = b""
-        self.finished = False  # the client has sent FIN: it may still read
-        self.unread = False  # the client may still be sending what nobody wants
-        self.tries = 0  # of backends
-        self.closing = False  # no request after this one
         self.name = format_sockaddr(peer)
-        self.lent: Backend | None = None  # who serves a plain exchange now
-        self.block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
-        self.lines = b""
-        self.sent_before = 0  # bytes to the client, when the present exchange began
-        self.cut_off: object = None  # a plain exchange whose last bytes could not be sent
-        self.phase = HEAD
-        self.greenlet: Any = None
-        self.backend_stream: Stream | None = None
+        self.route_request = RouteRequest(self.peer_name, context.name)
+        if context.settings.trusted_proxies:
+            self.trusted = context.trusts(peer)
         self.timeouts: Timeouts = context.default.timeouts
-        self.started = self._looked_at = self.began = self.read_at = context.clock()
-        self._look = _Look(HEAD, 0, 0, 0)
-        self.client.on_idle(self._spoke)
+        self.started = self.began = self.read_at = self._looked_at = context.clock()
+        self._look = _FIRST_LOOK
 
     def remember(self, block: RequestBlock) -> bytes:
         """The lines that are added for this client to every request with this block."""
-        context, local = self.context, ""
-        if context.options.forwarded is Forwarded.FORWARDED:
-            local = self.own_address()
         self.block = block
-        self.lines = client_lines(block, context.options, self.peer_name, local, self.trusted)
+        self.lines = self.context.client_lines(block, self.peer_name, self.trusted, self.own_address)
         return self.lines
 
     def own_address(self) -> str:

@@ -10,31 +10,37 @@ from itertools import count
 from typing import Any, TypeVar
 
 from gproxy.core.http.answers import Answers, http_date
-from gproxy.core.http.forward import RequestBlock, ResponseBlock, forward_options, request_block, response_block
+from gproxy.core.http.forward import (
+    RequestBlock,
+    ResponseBlock,
+    client_lines,
+    forward_options,
+    request_block,
+    response_block,
+)
 from gproxy.core.http.messages import HeadLimits
 from gproxy.core.http.routes import Routes
-from gproxy.core.settings import ListenerSettings
+from gproxy.core.settings import Forwarded, ListenerSettings
 from gproxy.service import Service, Target
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _REMEMBERED = 512  # heads of each kind
 _LONGEST = 2048  # bytes of a head that is remembered: so it is 1 MB of heads, and a few of what they say
 
 
-class Remembered(dict[bytes, T]):
-    """What heads say, by their exact bytes; the oldest is forgotten when there are too many.
+class Remembered(dict[K, T]):
+    """What was worked out, by what it was worked out of; the oldest is forgotten when there are too many.
 
-    Clients and backends send the same fields again and again, and to read them is most of the
+    Clients and backends send the same heads again and again, and to read them is most of the
     work of a request.
     """
 
-    def keep(self, head: bytes, meaning: T) -> None:
-        if len(head) > _LONGEST:
-            return
+    def keep(self, source: K, meaning: T) -> None:
         if len(self) >= _REMEMBERED:
             del self[next(iter(self))]
-        self[head] = meaning
+        self[source] = meaning
 
 
 class HttpContext(Service):
@@ -55,8 +61,9 @@ class HttpContext(Service):
         self.plain = self.routes.trivial  # whether a request needs no look at routes, and its client may stay
         self.default = targets[settings.upstream]
         self.stats = self.metrics.listener(settings.name)
-        self.requests: Remembered[RequestBlock] = Remembered()
-        self.responses: Remembered[ResponseBlock] = Remembered()
+        self.requests: Remembered[bytes, RequestBlock] = Remembered()
+        self.responses: Remembered[bytes, ResponseBlock] = Remembered()
+        self._lines: Remembered[tuple[RequestBlock, str, bool], bytes] = Remembered()
         self._targets = targets
         self._id_prefix = os.urandom(8).hex().encode()
         self._ids = count(1)
@@ -78,14 +85,26 @@ class HttpContext(Service):
     def read_request(self, rest: bytes) -> RequestBlock:
         """What a request head says from its version on. Malformed."""
         block = request_block(rest, self.limits, self.options)
-        self.requests.keep(rest, block)
+        if len(rest) <= _LONGEST:
+            self.requests.keep(rest, block)
         return block
 
     def read_response(self, head: bytes) -> ResponseBlock:
         """What a response head says. Malformed."""
         block = response_block(head, self.limits, self.options)
-        self.responses.keep(head, block)
+        if len(head) <= _LONGEST:
+            self.responses.keep(head, block)
         return block
+
+    def client_lines(self, block: RequestBlock, client: str, trusted: bool, own_address: Callable[[], str]) -> bytes:
+        """The lines that tell a backend of a client; `own_address` is where it has connected to."""
+        if self.settings.forwarded is Forwarded.FORWARDED:
+            return client_lines(block, self.options, client, own_address(), trusted)
+        lines = self._lines.get((block, client, trusted))
+        if lines is None:
+            lines = client_lines(block, self.options, client, "", trusted)
+            self._lines.keep((block, client, trusted), lines)
+        return lines
 
     def new_id(self) -> bytes:
         """A request id, unique among all proxies."""

@@ -56,15 +56,14 @@ _INTERRUPTED = {
 class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
-    __slots__ = ("_asked", "_method", "_tunnel", "code", "exchange")  # fmt: skip
+    exchange: Exchange | None = None
+    code = Ended.NORMAL
+    _tunnel: Tunnel | None = None
+    _method = b""  # of the request that was read last
+    _asked = b""  # the target as it came, where it is not a path
 
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
-        self.exchange: Exchange | None = None
-        self.code = Ended.NORMAL
-        self._tunnel: Tunnel | None = None
-        self._method = b""  # of the request that was read last
-        self._asked = b""  # the target as it came, where it is not a path
         context.opened(self)
 
     @property
@@ -365,8 +364,9 @@ class HttpSession(ClientSide):
         client = self.client
         if self.unread and not self.finished:
             self._linger()
-        if self.finished or not client.has_input():
-            client.close()  # nothing is unread, so that it ends with a FIN
+        asked_to = self.block is not None and not self.block.keep_alive  # then nothing comes behind the request
+        if self.finished or (asked_to and not self.unread) or not client.has_input():
+            client.close()  # with a FIN, since nothing is unread
         else:
             finish(client.release())
         self._ended(self.code)

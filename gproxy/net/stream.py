@@ -39,21 +39,19 @@ class PeerReset(Exception):
 class Stream:
     """`received` and `sent` count bytes."""
 
-    __slots__ = ("_poll", "_reader", "_reading", "_writer", "_writing", "hub", "idle_callback", "received",
-                 "sent", "sock", "watching")  # fmt: skip
+    received = sent = 0
+    watching = True
+    idle_callback: Callable[[], None] | None = None
+    _reading: Any = None  # the greenlet that waits for bytes
+    _writing: Any = None  # the one that waits for room
+    _writer: Any = None
+    _poll: Any = None
 
     def __init__(self, sock: Socket, hub: Hub):
         self.sock = sock
-        self.received = self.sent = 0
         self.hub = hub
-        self.idle_callback: Callable[[], None] | None = None
-        self._reading: Any = None  # the greenlet that waits for bytes
-        self._writing: Any = None  # the one that waits for room
-        self._writer: Any = None
-        self._poll: Any = None
-        self._reader = hub.loop.io(sock.fileno(), _READ)
+        self._reader: Any = hub.loop.io(sock.fileno(), _READ)
         self._reader.start(self._readable)
-        self.watching = True
 
     def has_input(self) -> bool:
         """Whether a read would not block: bytes, an end or an error are waiting."""

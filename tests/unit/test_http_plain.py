@@ -169,6 +169,19 @@ def test_the_router_notes_a_plain_choice(played: PlayedBackend) -> None:
         assert (second.backend, second.upstream, second.request) == (first.backend, first.upstream, first.request)
 
 
+def test_the_last_request_of_a_client_may_be_plain(played: PlayedBackend) -> None:
+    what = get("/", "Connection: close")
+    with EmbeddedHttp(backend(played)) as proxy:
+        _, server = warm(proxy, played, what)
+        results = watched(proxy)
+        client = proxy.connect()
+        got = exchange(client, server, what, dated())
+        assert (got.get("Connection"), got.body) == (b"close", b"ok")
+        assert client.rest() == (b"", End.FIN)
+        assert results == [SERVED]
+        assert (idle(proxy), borrowed(proxy)) == (1, 0)
+
+
 # --- the same as the Exchange's --------------------------------------------------------------------
 
 
@@ -250,13 +263,12 @@ def test_a_request_head_that_was_never_seen(played: PlayedBackend) -> None:
     [
         request("POST", "/"),
         request("PATCH", "/"),
-        get("/", "Connection: close"),
         get("/", minor=0),
         request("PUT", "/", "Content-Length: 0"),
         request("PUT", "/", "Content-Length: 4", body=b"body"),
         get() + b"\r\n",
     ],
-    ids=["POST", "PATCH", "close", "HTTP/1.0", "a length of zero", "a body", "more behind it"],
+    ids=["POST", "PATCH", "HTTP/1.0", "a length of zero", "a body", "more behind it"],
 )
 def test_requests_that_are_never_plain(played: PlayedBackend, what: bytes) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
