@@ -86,7 +86,7 @@ class Search:
             if service.server is not None:
                 service.server.pause(str(error))
             raise NotServed(Ended.OUT_OF_RESOURCES)
-        if self.retries < upstream.settings.retries and upstream.may_retry(self.tried, service.clock()):
+        if len(self.tried) <= upstream.settings.retries and upstream.may_retry(self.tried, service.clock()):
             return
         log.debug("no backend of %s could be connected: %s", upstream.name, error)
         raise NotServed(_CODES.get(error.failure, Ended.NO_BACKEND))

@@ -45,6 +45,7 @@ log = logging.getLogger("gproxy.worker")
 SPARE_DESCRIPTORS = 100  # for logs, StatsD, probes, the interpreter itself
 WORTH_A_LINE = 1.0  # seconds of lag
 _DRAIN_LOOK = 0.05  # seconds between looks at whether the last session has ended
+_KILLS = 3  # an http session tells its client, lingers, and ends
 _FLUSH_TIMEOUT = 1.0  # seconds for the last log lines
 
 
@@ -151,9 +152,10 @@ class Worker:
             if session.waiting:
                 session.end(Ended.KILLED)
         gevent.sleep(0)  # lets the killed greenlets end, and those that were just born begin
-        for session in tuple(self.sessions):
-            session.end(Ended.KILLED)
-        gevent.sleep(0)
+        for _ in range(_KILLS):
+            for session in tuple(self.sessions):
+                session.end(Ended.KILLED)
+            gevent.sleep(0)
 
     def _stop_accepting(self) -> None:
         for service in self.services:

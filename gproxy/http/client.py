@@ -141,7 +141,8 @@ class ClientSide:
         """Interrupt the session if it has been in its phase for too long."""
         moved = 0
         if self.phase in _BY_PROGRESS:
-            moved = self.client.moved + (self.backend_stream.moved if self.backend_stream is not None else 0)
+            # What a client sends ahead is no progress of its download.
+            moved = self.client.sent + (self.backend_stream.moved if self.backend_stream is not None else 0)
         look = _Look(self.phase, self.client.sent, moved, self.tries)
         if look != self._look:
             self._look, self._looked_at = look, now

@@ -65,6 +65,9 @@ class HttpContext(Service):
         self.responses: Remembered[bytes, ResponseBlock] = Remembered()
         self._lines: Remembered[tuple[RequestBlock, str, bool], bytes] = Remembered()
         self._targets = targets
+        for target in targets.values():
+            for backend in target.upstream.backends:
+                backend.pool.greetings = False
         self._id_prefix = os.urandom(8).hex().encode()
         self._ids = count(1)
         self._date = b""

@@ -225,7 +225,7 @@ class Exchange:
         if connection.uses > 1:
             failure = Failure.REUSED_DIED
             assert search.backend is not None
-            search.backend.idle_closed(now - connection.idle_since)
+            search.backend.idle_closed((search.connected_at or now) - connection.idle_since)
         verdict = retry_verdict(
             failure,
             idempotent=harmless,
@@ -327,10 +327,13 @@ class Exchange:
     def _forward_interim(self, block: ResponseBlock, number: int) -> None:
         if number > _INTERIM_LIMIT:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend sent too many interim responses")
-        if block.status == 100 and self.upload is not None and not self.upload.done:
-            self._client.phase = UPLOAD  # now it is the client's turn
+        client, upload = self._client, self.upload
         if self.block.minor:
-            self._client.client.write(block.start_and_fields + b"\r\n")
+            client.phase, self.status = DOWNLOAD, block.status  # until it is written, nothing else may be
+            client.client.write(block.start_and_fields + b"\r\n")
+            self.status = 0
+        uploading = upload is not None and not upload.done and (upload.size or block.status == 100)
+        client.phase = UPLOAD if uploading else WAITING  # after a 100, it is the client's turn
 
     # Responding.
 

@@ -44,7 +44,7 @@ def plain_server(context: HttpContext) -> ServePlain:
     keep_decision = context.router.keep
     is_path = _PATH.fullmatch
     most = min(limits.request_line - 32, limits.head)  # bytes of a request: beyond it, somebody else looks closely
-    possible = not upstream.looks_inside
+    possible = upstream.shares and not upstream.looks_inside
 
     def serve(session: ClientSide, data: bytes) -> Exchange | bool:
         """True when `data`, all that the client has sent, was a plain request and was served; False when nothing was
@@ -71,6 +71,7 @@ def plain_server(context: HttpContext) -> ServePlain:
         keep_decision((began, upstream, session.route_request, standing, backend))
         retries.pending += 1
         request_id = block.request_id or context.new_id()
+        lines = session.lines if block is session.block else session.remember(block)
         pool = backend.pool
         pool.borrowed += 1
         connection = pool.lend(began)
@@ -82,7 +83,6 @@ def plain_server(context: HttpContext) -> ServePlain:
         else:
             view[backend.reuses] += 1
 
-        lines = session.lines if block is session.block else session.remember(block)
         session.lent = backend
         session.backend_stream = stream
         session.phase = WAITING

@@ -111,7 +111,7 @@ class Upload:
         data = self._client.data or self._client.client.read()
         if not data:
             raise _CutOff
-        if not self.size:
+        if not self.size and self._client.phase is WAITING:
             self._client.phase = UPLOAD  # the client that held its body back sends it
         return self._take(data)
 

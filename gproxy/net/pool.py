@@ -9,7 +9,8 @@ is lent first, and the bottom one, the oldest, goes when there are too many.
 
 An idle connection is watched. Whatever makes it readable ends it: a FIN, a reset, or
 bytes that nobody asked for. One exception: a fresh connection (`preconnect`) may hold the
-greeting of a protocol in which the server speaks first; it is kept for its first user.
+greeting of a protocol in which the server speaks first; it is kept for its first user
+(`greetings`, which http turns off).
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class PooledConnection:
             self._watcher.close()
             self._watcher = None
 
-    def is_alive(self) -> bool:
+    def is_alive(self, greetings: bool) -> bool:
         """A last look before it is lent: the hub may not have seen yet that it ended, or speaks out of turn."""
-        return not (has_input if self.uses else is_closed)(self.sock)  # an end is input too
+        return not (is_closed if greetings and not self.uses else has_input)(self.sock)  # an end is input too
 
     def close(self) -> None:
         self.unwatch()
@@ -134,6 +135,7 @@ class ConnectionPool:
         self.borrowed = 0
         self.wanted = True  # whether idle connections are of use now
         self.idle_limit = inf  # seconds after which the backend is known to close idle connections
+        self.greetings = True  # whether a server may speak first: not in http, where it would answer somebody's request
         self._ahead = settings.preconnect > 0
         self._owner = owner
         self._clock = clock
@@ -183,7 +185,7 @@ class ConnectionPool:
                 connection.unwatch()
             if now >= connection.lend_until or now - connection.idle_since >= self.idle_limit:
                 connection.close()
-            elif not stream.has_input() if stream is not None else connection.is_alive():
+            elif not stream.has_input() if stream is not None else connection.is_alive(self.greetings):
                 connection.uses += 1
                 if self._ahead:
                     self._refill()
@@ -265,7 +267,7 @@ class ConnectionPool:
 
     def spoke(self, connection: PooledConnection) -> None:
         """An idle connection became readable."""
-        if not connection.uses and not is_closed(connection.sock):
+        if self.greetings and not connection.uses and not is_closed(connection.sock):
             connection.greeted = True
             connection.unwatch()  # the greeting stays readable; the sweep looks for an end behind it
             return
