@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from gproxy.core.termination import Ended
 
 
 class SessionRecord(NamedTuple):
@@ -60,9 +62,26 @@ class ExchangeRecord(NamedTuple):
     request_id: bytes
 
 
-class RecordSink(Protocol):
+class RecordSink:
     """Where sessions hand in their records: the access log, or a test. Must not block."""
 
-    def session(self, record: SessionRecord) -> object: ...
+    def session(self, record: SessionRecord) -> object:
+        raise NotImplementedError
 
-    def exchange(self, record: ExchangeRecord) -> object: ...
+    def exchange(self, record: ExchangeRecord) -> object:
+        raise NotImplementedError
+
+    def plain(
+        self, client: str, listener: str, upstream: str, backend: str, started: float, tresp: float, ta: float,
+        status: int, bytes_in: int, bytes_out: int, active: int, listener_active: int, upstream_active: int,
+        backend_active: int, reused: bool, method: bytes, target: bytes, request_id: bytes,
+    ) -> object:  # fmt: skip
+        """An exchange that waited for nothing and was not tried again: most of them, so that a sink may take it
+        without a record. The names are the record's.
+        """
+        record = ExchangeRecord(
+            client, listener, upstream, backend, started, 0.0, 0.0, 0.0, tresp, ta, status, bytes_in, bytes_out,
+            Ended.NORMAL, active, listener_active, upstream_active, backend_active, 0, reused,
+            method, target, b"HTTP/1.1", request_id,
+        )  # fmt: skip
+        return self.exchange(record)

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 from gproxy import config
+from gproxy.core.record import ExchangeRecord, RecordSink, SessionRecord
 from gproxy.metrics import Slot
 from gproxy.worker import Worker
 from tests.support.clock import FakeClock
@@ -21,12 +22,17 @@ upstreams:
 """
 
 
-class _Records:
+class _Records(RecordSink):
     """In the access log's place."""
 
     def __init__(self) -> None:
         self.ended: list[Any] = []
-        self.session = self.exchange = self.ended.append
+
+    def session(self, record: SessionRecord) -> None:
+        self.ended.append(record)
+
+    def exchange(self, record: ExchangeRecord) -> None:
+        self.ended.append(record)
 
 
 def backend(played: PlayedBackend | str, keys: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gproxy.accesslog import AccessLog, timestamp
-from gproxy.core.record import ExchangeRecord, SessionRecord
+from gproxy.core.record import ExchangeRecord, RecordSink, SessionRecord
 
 NOON = 1795435200.0  # 2026-11-23T12:00:00Z
 
@@ -271,3 +271,25 @@ def test_exchange_in_json_is_one_ascii_line_whatever_was_sent() -> None:
 )
 def test_timestamp(seconds: float, text: str) -> None:
     assert timestamp(seconds) == text
+
+
+# --- plain exchanges, which have a shorter way to the same line -----------------------------------
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("reused", [True, False])
+@pytest.mark.parametrize(("target", "request_id"), [(b"/hi", b"abc"), (b'/"x', b"abc"), (b"/hi", b"a\\b")])
+def test_a_plain_exchange_has_the_line_of_any(format: str, reused: bool, target: bytes, request_id: bytes) -> None:
+    lines: list[str | bytes] = []
+    log = AccessLog(format, Lines(lines))
+    told = ("1.2.3.4:5", "web", "app", "b1", 1795467719.123, 0.0024, 1.5, 200, 80, 146, 4, 3, 2, 1, reused)
+    log.plain(*told, b"GET", target, request_id)
+    RecordSink.plain(log, *told, b"GET", target, request_id)
+    assert lines[0] == lines[1]
+
+
+class Lines:
+    """In the file's place."""
+
+    def __init__(self, lines: list[str | bytes]):
+        self.write = lines.append
