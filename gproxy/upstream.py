@@ -222,6 +222,9 @@ class Upstream:
     @property
     def active(self) -> int:
         """Connections lent now, by all of its backends."""
+        backends = self.backends
+        if len(backends) == 1:
+            return backends[0].pool.borrowed
         active = 0
         for backend in self.backends:  # for every line of the access log: a sum() of a generator costs twice as much
             active += backend.pool.borrowed

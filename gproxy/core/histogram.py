@@ -40,8 +40,8 @@ def _slot(seconds: float) -> int:
     return _SUBBUCKETS * octave + (ticks >> octave) - _SUBBUCKETS
 
 
-_SHORTS = 1 << 16  # ticks: 62 ms
-_SHORT = bytes(_slot(ticks / _TICKS) for ticks in range(_SHORTS))
+_SHORT_SECONDS = 0.0625  # seconds
+_SHORT = bytes(_slot(ticks / _TICKS) for ticks in range(int(_SHORT_SECONDS * _TICKS)))
 
 
 class Histogram:
@@ -55,8 +55,7 @@ class Histogram:
 
     def record(self, seconds: float) -> None:
         # Hot, once or twice per request: most durations are short, and their slots stand in a table.
-        ticks = int(seconds * _TICKS) if -1.0 < seconds < HIGHEST else -1
-        slot = _SHORT[ticks] if 0 <= ticks < _SHORTS else _slot(seconds)
+        slot = _SHORT[int(seconds * _TICKS)] if 0.0 <= seconds < _SHORT_SECONDS else _slot(seconds)
         self._view[self._base + slot] += 1
 
     def counts(self) -> list[int]:

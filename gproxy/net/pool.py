@@ -136,6 +136,8 @@ class ConnectionPool:
         self.wanted = True  # whether idle connections are of use now
         self.idle_limit = inf  # seconds after which the backend is known to close idle connections
         self.greetings = True  # whether a server may speak first: not in http, where it would answer somebody's request
+        self._size, self._max_uses = settings.size, settings.max_uses
+        self._max_age, self._idle_timeout = settings.max_age, settings.idle_timeout
         self._ahead = settings.preconnect > 0
         self._owner = owner
         self._clock = clock
@@ -240,15 +242,15 @@ class ConnectionPool:
 
     def keep(self, connection: PooledConnection, now: float) -> None:
         """Take in a connection that may be lent again; its slot is given back apart."""
-        settings, idle = self.settings, self._idle
-        old_at = connection.dialled_at + settings.max_age
-        if not self.wanted or connection.uses >= settings.max_uses or now >= old_at or self._closed:
+        idle = self._idle
+        old_at = connection.dialled_at + self._max_age
+        if not self.wanted or connection.uses >= self._max_uses or now >= old_at or self._closed:
             connection.close()
             return
         connection.idle_since = now
-        until = now + settings.idle_timeout
+        until = now + self._idle_timeout
         connection.lend_until = until if until < old_at else old_at
-        if idle.qsize() >= settings.size:
+        if idle.qsize() >= self._size:
             self._drop(idle.queue[0])
             self._owner.pool_event(PoolEvent.OVERFLOW)
         idle.put_nowait(connection)

@@ -79,7 +79,15 @@ class Stream:
     def read(self) -> bytes:
         """What has come, at least a byte; b"" at the end. Waits. PeerReset."""
         while True:
-            self.wait_readable()
+            # As wait_readable, whose call would be a tenth of all of this.
+            if not self.watching:
+                self._watch()
+            self._reading = me = getcurrent()
+            try:
+                _switch_to(self.hub)
+            except BaseException:
+                self._read_no_more(me)
+                raise
             try:
                 data = self.sock.recv(READ_SIZE)
             except BlockingIOError:
@@ -103,22 +111,28 @@ class Stream:
     def wait_readable(self) -> None:
         """Wait for bytes or an end."""
         if not self.watching:
-            self._reader.start(self._readable)
-            self.watching = True
+            self._watch()
         self._reading = me = getcurrent()
         try:
             _switch_to(self.hub)
         except BaseException:
-            if self._reading is me:  # else somebody has begun to read while this one was being interrupted
-                self._reading = None
+            self._read_no_more(me)
             raise
+
+    def _watch(self) -> None:
+        self._reader.start(self._readable)
+        self.watching = True
+
+    def _read_no_more(self, me: Any) -> None:
+        """The greenlet was interrupted; somebody else may have begun to read meanwhile."""
+        if self._reading is me:
+            self._reading = None
 
     def on_idle(self, callback: Callable[[], None] | None) -> None:
         """Whom to tell of a readable socket while nobody reads; in the hub, where it must not wait."""
         self.idle_callback = callback
         if callback is not None and not self.watching:
-            self._reader.start(self._readable)
-            self.watching = True
+            self._watch()
 
     def pause(self) -> None:
         """Leave what comes in the kernel until somebody reads."""

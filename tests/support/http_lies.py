@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tests.support.http_origin import DATE
+
 HONEST = b"honest-NNNN"
-SMUGGLED = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nsmuggled-NNNN"
+DATED = b"Date: " + DATE  # a head without it is never served the plain way
+SMUGGLED = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n%s\r\n\r\nsmuggled-NNNN" % DATED
 SIZE = len(HONEST)
 
 
@@ -40,7 +43,7 @@ def lying_answers() -> list[LyingAnswer]:
 
 
 def answer(*lines: bytes, body: bytes = HONEST, start: bytes = b"HTTP/1.1 200 OK") -> bytes:
-    return b"\r\n".join([start, *lines, b"", b""]) + body
+    return b"\r\n".join([start, *lines, DATED, b"", b""]) + body
 
 
 LENGTH = b"Content-Length: %d" % SIZE

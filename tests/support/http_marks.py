@@ -1,24 +1,29 @@
 """An origin whose responses name their request in every line, and the clients' side of that.
 
-A request has a mark of its own in X-Mark, and asks in its target's query for the response:
+A request has a mark of its own in X-Mark, or in its target where the heads are to be constant: then nothing else in
+a head tells one request or one response of a size from another, so that gproxy has read it before.
+It asks in its target's query for the response:
 
     size=N                 bytes of the body
     as=length|chunks|end   how its end is told
     act=...                what goes wrong, or goes on, meanwhile: see MarkedOrigin
+    mark=...               with constant heads
 """
 
 from __future__ import annotations
 
 import re
 import socket
+import threading
 import time
 from typing import NamedTuple
 
 from tests.support.ends import reset
-from tests.support.http_origin import HttpOrigin
+from tests.support.http_origin import DATE, TIMEOUT, HttpOrigin
 from tests.support.http_wire import RequestHead, Response, Wire, read_body, read_request_head, request_framing
 
-_QUERY = re.compile(rb"size=(\d+)&as=([a-z]+)&act=([a-z-]*)")
+_QUERY = re.compile(rb"size=(\d+)&as=([a-z]+)&act=([a-z-]*)(?:&mark=(.+))?")
+_IN_BODY = re.compile(rb"mark (\S+) ")
 SLOW = 0.005  # seconds: long enough for a client to go away meanwhile
 CHUNK = 5000  # bytes
 
@@ -38,14 +43,18 @@ class Ask(NamedTuple):
     act: bytes = b""
     body: bytes = b""
     chunked: bool = False
+    constant: bool = False  # the heads
 
     @property
     def target(self) -> bytes:
-        return b"/asked?size=%d&as=%s&act=%s" % (self.size, self.framed, self.act)
+        query = b"size=%d&as=%s&act=%s" % (self.size, self.framed, self.act)
+        return b"/asked?" + query + (b"&mark=" + self.mark if self.constant else b"")
 
     @property
     def head(self) -> bytes:
-        lines = [self.method + b" " + self.target + b" HTTP/1.1", b"Host: origin", b"X-Mark: " + self.mark]
+        lines = [self.method + b" " + self.target + b" HTTP/1.1", b"Host: origin"]
+        if not self.constant:
+            lines.append(b"X-Mark: " + self.mark)
         if self.chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif self.body:
@@ -68,12 +77,17 @@ class Ask(NamedTuple):
         if response.status == 0 and not response.fields and not response.body:
             return ""  # half a head
         told = response.fields.get(b"x-mark")
-        if response.status != 200 or told != [self.mark]:
+        if response.status != 200 or told != (None if self.constant else [self.mark]):
             return f"{response.status} for {told}"
         expected = b"" if self.method == b"HEAD" else marked(self.mark, self.method, self.body, self.size)
         if response.whole and response.body != expected:
             return f"a body of {len(response.body)} bytes: {bytes(response.body[:100])!r}"
         return "" if expected.startswith(bytes(response.body)) else "somebody else's body"
+
+
+def marks(data: bytes) -> set[bytes]:
+    """Those that stand in a part of a body."""
+    return set(_IN_BODY.findall(data))
 
 
 def marked(mark: bytes, method: bytes, body: bytes, size: int) -> bytes:
@@ -87,8 +101,24 @@ def chunks(data: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
+class Late:
+    """Bytes that follow a response once `go` is set; `said` is set when they are sent."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.said = threading.Event()
+
+
 class MarkedOrigin(HttpOrigin):
-    """Acts: those above, `slow` before the response, `trickle` in it, `early`: it answers before it reads the body."""
+    """Acts: those above, `slow` before the response, `trickle` in it, `early`: it answers before it reads the body.
+
+    `surplus`: a second response comes with the first. `late`: it comes when it is told to.
+    """
+
+    def __init__(self, name: str, late: dict[bytes, Late] | None = None):
+        """`late` by marks."""
+        super().__init__(name)
+        self._late = {} if late is None else late
 
     def converse(self, connection: socket.socket) -> None:
         wire = Wire(connection)
@@ -100,23 +130,32 @@ class MarkedOrigin(HttpOrigin):
         found = _QUERY.search(head.target)
         assert found, head.target
         size, framed, act = int(found[1]), found[2], found[3].decode()
-        mark = head.fields[b"x-mark"][0]
+        constant = found[4] is not None
+        mark = found[4] if constant else head.fields[b"x-mark"][0]
         body = bytearray()
         if act == "early":
-            wire.sock.sendall(_response(head.method, mark, marked(mark, head.method, b"", size), framed))
+            wire.sock.sendall(_response(head.method, mark, marked(mark, head.method, b"", size), framed, constant))
             read_body(wire, request_framing(head), body)
             return framed != b"end"
         read_body(wire, request_framing(head), body)
         if act == "slow":
             time.sleep(SLOW)
-        response = _response(head.method, mark, marked(mark, head.method, bytes(body), size), framed)
-        _send(wire.sock, response, act)
+        response = _response(head.method, mark, marked(mark, head.method, bytes(body), size), framed, constant)
+        _send(wire.sock, response * 2 if act == "surplus" else response, act)
+        if act == "late":
+            late = self._late[mark]
+            late.go.wait(TIMEOUT)
+            try:
+                wire.sock.sendall(response)
+            finally:
+                late.said.set()
         return framed != b"end" and act not in (*BEFORE, *MIDWAY, *AFTERWARDS)
 
 
-def _response(method: bytes, mark: bytes, body: bytes, framed: bytes) -> bytes:
+def _response(method: bytes, mark: bytes, body: bytes, framed: bytes, constant: bool) -> bytes:
     framing = {b"length": b"Content-Length: %d" % len(body), b"chunks": b"Transfer-Encoding: chunked"}
-    lines = [b"HTTP/1.1 200 OK", b"X-Mark: " + mark, framing.get(framed, b"Connection: close"), b"", b""]
+    own = b"Date: " + DATE if constant else b"X-Mark: " + mark
+    lines = [b"HTTP/1.1 200 OK", own, framing.get(framed, b"Connection: close"), b"", b""]
     head = b"\r\n".join(lines)
     if method == b"HEAD":
         return head

@@ -18,6 +18,7 @@ from tests.support.ends import reset
 from tests.support.http_wire import Cut, NotHttp, RequestHead, Wire, read_body, read_request_head, request_framing
 
 TIMEOUT = 10.0  # seconds; a test fails after them, it never waits for them
+DATE = b"Mon, 23 Nov 2026 12:00:00 GMT"  # the same for ever, so that heads are the same again
 
 
 class HttpOrigin:
@@ -87,7 +88,7 @@ class HttpOrigin:
 
 def respond(method: bytes, body: bytes, *lines: bytes, status: bytes = b"200 OK") -> bytes:
     """A response with a length; no body in answer to HEAD."""
-    head = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *lines, b"", b""]
+    head = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), b"Date: " + DATE, *lines, b"", b""]
     return b"\r\n".join(head) + (b"" if method == b"HEAD" else body)
 
 

@@ -280,16 +280,9 @@ def test_timestamp(seconds: float, text: str) -> None:
 @pytest.mark.parametrize("reused", [True, False])
 @pytest.mark.parametrize(("target", "request_id"), [(b"/hi", b"abc"), (b'/"x', b"abc"), (b"/hi", b"a\\b")])
 def test_a_plain_exchange_has_the_line_of_any(format: str, reused: bool, target: bytes, request_id: bytes) -> None:
-    lines: list[str | bytes] = []
-    log = AccessLog(format, Lines(lines))
+    lines = Lines()
+    log = AccessLog(format, lines)
     told = ("1.2.3.4:5", "web", "app", "b1", 1795467719.123, 0.0024, 1.5, 200, 80, 146, 4, 3, 2, 1, reused)
     log.plain(*told, b"GET", target, request_id)
     RecordSink.plain(log, *told, b"GET", target, request_id)
     assert lines[0] == lines[1]
-
-
-class Lines:
-    """In the file's place."""
-
-    def __init__(self, lines: list[str | bytes]):
-        self.write = lines.append
