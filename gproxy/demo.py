@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,6 +183,8 @@ def _serve_origin(name: str, port: int) -> None:
     except OSError as error:
         print(f"cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0).lower()}", flush=True)
         return
+    # A head and a body sent apart would wait for one another. What is accepted inherits it.
+    server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(BrokenPipeError):  # who started us is gone: the end of our input says so, too
         os.write(sys.stdout.fileno(), b"%d\n" % server.server_port)
     gevent.signal_handler(signal.SIGTERM, server.stop)
