@@ -36,7 +36,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
-from gproxy.core.record import ExchangeRecord, RecordSink, SessionRecord
+from gproxy.core.record import ExchangeRecord, RecordSink, SessionRecord, plain_record
 
 _UNSAFE = re.compile(r'[^!-~]|["\\]')
 # To be compared with what is translated: a visible byte stays, any other becomes another one.
@@ -58,36 +58,59 @@ class Sink(Protocol):
 class AccessLog(RecordSink):
     """Writes a line per session or exchange; `format` is `text` or `json`. About 3 us a text line."""
 
-    def __init__(self, format: str, sink: Sink):
+    def __init__(self, format: str, sink: Sink, *, at_once: int = 1):
+        """Of so many plain exchanges the lines are made together; `catch_up` makes those that wait."""
         self._session_line, self._exchange_line = _FORMATS[format]
-        self._is_text = format == "text"
+        self._plain_line = plain_text_line if format == "text" else self._record_line
+        self._waiting: list[tuple[Any, ...]] = []  # what was told of plain exchanges whose lines are to be made
+        self._at_once = at_once
         self._sink = sink
 
     def session(self, record: SessionRecord) -> None:
+        self.catch_up()
         self._sink.write(self._session_line(record))
 
     def exchange(self, record: ExchangeRecord) -> None:
+        self.catch_up()
         self._sink.write(self._exchange_line(record))
 
-    def plain(
-        self, client: str, listener: str, upstream: str, backend: str, started: float, tresp: float, ta: float,
-        status: int, bytes_in: int, bytes_out: int, active: int, listener_active: int, upstream_active: int,
-        backend_active: int, reused: bool, method: bytes, target: bytes, request_id: bytes,
-    ) -> None:  # fmt: skip
-        # Hot: nearly every request of a busy proxy. The same line as exchange_text_line's.
-        outside = target + request_id
-        if not self._is_text or not reused or outside.translate(_VISIBLE) != outside:
-            super().plain(
-                client, listener, upstream, backend, started, tresp, ta, status, bytes_in, bytes_out, active,
-                listener_active, upstream_active, backend_active, reused, method, target, request_id,
-            )  # fmt: skip
-            return
-        ms = int(started * 1000)
-        self._sink.write(_PLAIN % (
-            _client(client), _second_bytes(ms // 1000), ms % 1000, _place_bytes(listener, upstream, backend),
-            int(tresp * 1000), int(ta * 1000), status, bytes_in, bytes_out, active, listener_active, upstream_active,
-            backend_active, method, target, request_id,
+    def plain(self, *told: Any) -> None:
+        """As RecordSink has it. The line is made with many others, before the sink is flushed or another line comes:
+        in a row, they cost half.
+        """
+        self._waiting.append(told)
+        if len(self._waiting) >= self._at_once:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Write the lines of the plain exchanges that wait for it."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for told in waiting:
+                self._sink.write(self._plain_line(*told))
+
+    def _record_line(self, *told: Any) -> str | bytes:
+        return self._exchange_line(plain_record(*told))
+
+
+def plain_text_line(
+    client: str, listener: str, upstream: str, backend: str, started: float, tresp: float, ta: float,
+    status: int, bytes_in: int, bytes_out: int, active: int, listener_active: int, upstream_active: int,
+    backend_active: int, reused: bool, method: bytes, target: bytes, request_id: bytes,
+) -> bytes:  # fmt: skip
+    """The same line as `exchange_text_line` makes, without a record."""
+    outside = target + request_id
+    if not reused or outside.translate(_VISIBLE) != outside:
+        return exchange_text_line(plain_record(
+            client, listener, upstream, backend, started, tresp, ta, status, bytes_in, bytes_out, active,
+            listener_active, upstream_active, backend_active, reused, method, target, request_id,
         ))  # fmt: skip
+    ms = int(started * 1000)
+    return _PLAIN % (
+        _client(client), _second_bytes(ms // 1000), ms % 1000, _place_bytes(listener, upstream, backend),
+        int(tresp * 1000), int(ta * 1000), status, bytes_in, bytes_out, active, listener_active, upstream_active,
+        backend_active, method, target, request_id,
+    )  # fmt: skip
 
 
 def text_line(r: SessionRecord) -> str:

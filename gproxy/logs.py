@@ -48,6 +48,10 @@ def _ignore(_lines: int) -> None:
     pass
 
 
+def _nothing() -> None:
+    """There is nothing that a writer holds."""
+
+
 class LogSink:
     """A target of lines: `-` for standard output, a path, or an open file descriptor such as `STDERR`.
 
@@ -61,6 +65,7 @@ class LogSink:
         self.limit = limit
         self._file = _File(target)
         self._dropped = dropped
+        self.before_flush: Callable[[], object] = _nothing  # lets a writer hand in what it still holds
         self._lines: list[bytes] = []
         self._waiting = 0  # bytes in _lines
         self._in_thread: list[bytes] = []
@@ -113,6 +118,7 @@ class LogSink:
     def flush(self, timeout: float = EXIT_TIMEOUT) -> bool:
         """Wait until all lines left, or for `timeout` seconds: then False."""
         self.start()
+        self.before_flush()
         with gevent.Timeout(timeout, False):
             while self._lines or self._in_thread:
                 self._wake.set()
@@ -138,6 +144,7 @@ class LogSink:
     def _run(self) -> None:
         self._wake.wait(FLUSH_INTERVAL)
         self._wake.clear()
+        self.before_flush()
         if self._lines or self._file.stale:
             self._write_batch()
 

@@ -45,6 +45,7 @@ log = logging.getLogger("gproxy.worker")
 SPARE_DESCRIPTORS = 100  # for logs, StatsD, probes, the interpreter itself
 WORTH_A_LINE = 1.0  # seconds of lag
 _DRAIN_LOOK = 0.05  # seconds between looks at whether the last session has ended
+_LINES_AT_ONCE = 200  # of the access log: in a row they cost half
 _KILLS = 3  # an http session tells its client, lingers, and ends
 _FLUSH_TIMEOUT = 1.0  # seconds for the last log lines
 
@@ -75,7 +76,10 @@ class Worker:
         self._servers: list[ProxyServer] = []
         self.upstreams = {u.name: self._upstream(u) for u in config.upstreams}
         self._sink = self._access_sink()
-        access = None if self._sink is None else AccessLog(config.log.format, self._sink)
+        access = None
+        if self._sink is not None:
+            access = AccessLog(config.log.format, self._sink, at_once=_LINES_AT_ONCE)
+            self._sink.before_flush = access.catch_up
         self.services = [self._service(listener, access) for listener in config.listeners]
         self.names = NameWatcher(list(self.upstreams.values()), resolve)
         self.health = HealthMonitor(self._checks(), probe=probe, clock=clock, rng=self._rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gproxy.core.termination import Ended
 
@@ -71,17 +71,21 @@ class RecordSink:
     def exchange(self, record: ExchangeRecord) -> object:
         raise NotImplementedError
 
-    def plain(
-        self, client: str, listener: str, upstream: str, backend: str, started: float, tresp: float, ta: float,
-        status: int, bytes_in: int, bytes_out: int, active: int, listener_active: int, upstream_active: int,
-        backend_active: int, reused: bool, method: bytes, target: bytes, request_id: bytes,
-    ) -> object:  # fmt: skip
+    def plain(self, *told: Any) -> object:
         """An exchange that waited for nothing and was not tried again: most of them, so that a sink may take it
-        without a record. The names are the record's.
+        without a record. `told` is what `plain_record` wants.
         """
-        record = ExchangeRecord(
-            client, listener, upstream, backend, started, 0.0, 0.0, 0.0, tresp, ta, status, bytes_in, bytes_out,
-            Ended.NORMAL, active, listener_active, upstream_active, backend_active, 0, reused,
-            method, target, b"HTTP/1.1", request_id,
-        )  # fmt: skip
-        return self.exchange(record)
+        return self.exchange(plain_record(*told))
+
+
+def plain_record(
+    client: str, listener: str, upstream: str, backend: str, started: float, tresp: float, ta: float,
+    status: int, bytes_in: int, bytes_out: int, active: int, listener_active: int, upstream_active: int,
+    backend_active: int, reused: bool, method: bytes, target: bytes, request_id: bytes,
+) -> ExchangeRecord:  # fmt: skip
+    """The record of a plain exchange; the names are the record's."""
+    return ExchangeRecord(
+        client, listener, upstream, backend, started, 0.0, 0.0, 0.0, tresp, ta, status, bytes_in, bytes_out,
+        Ended.NORMAL, active, listener_active, upstream_active, backend_active, 0, reused,
+        method, target, b"HTTP/1.1", request_id,
+    )  # fmt: skip

@@ -69,7 +69,7 @@ class Lines(list[str | bytes]):
 
 def logged(record: SessionRecord | ExchangeRecord, format: str = "text") -> str:
     lines = Lines()
-    log = AccessLog(format, lines)
+    log = AccessLog(format, lines)  # which writes at once
     if isinstance(record, ExchangeRecord):
         log.exchange(record)
     else:
@@ -281,7 +281,7 @@ def test_timestamp(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("target", "request_id"), [(b"/hi", b"abc"), (b'/"x', b"abc"), (b"/hi", b"a\\b")])
 def test_a_plain_exchange_has_the_line_of_any(format: str, reused: bool, target: bytes, request_id: bytes) -> None:
     lines = Lines()
-    log = AccessLog(format, lines)
+    log = AccessLog(format, lines)  # which writes at once
     told = ("1.2.3.4:5", "web", "app", "b1", 1795467719.123, 0.0024, 1.5, 200, 80, 146, 4, 3, 2, 1, reused)
     log.plain(*told, b"GET", target, request_id)
     RecordSink.plain(log, *told, b"GET", target, request_id)
