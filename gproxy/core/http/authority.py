@@ -11,8 +11,9 @@ from ipaddress import IPv6Address
 
 from gproxy.core.http.messages import Malformed
 
-_LABEL = rb"[A-Za-z0-9_~-]++"
-_AUTHORITY = re.compile(rb"(?:%b(?:\.%b)*+\.?|\[([0-9A-Fa-f:.]++)\])(?::([0-9]{0,5}))?" % (_LABEL, _LABEL))
+# No possessive quantifiers: Python before 3.11.4 gets them wrong, and nothing here can be matched in two ways.
+_LABEL = rb"[A-Za-z0-9_~-]+"
+_AUTHORITY = re.compile(rb"(?:%b(?:\.%b)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?" % (_LABEL, _LABEL))
 _MAX_LENGTH = 255
 
 

@@ -8,7 +8,7 @@ from gproxy.core.http.authority import check_authority
 from gproxy.core.http.forward_request import RequestBlock, block_with_host
 from gproxy.core.http.messages import Malformed
 
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*+)(/[^?#]*+)?+(\?[^#]*+)?+", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
 
 
 def resolve_target(method: bytes, target: bytes, block: RequestBlock) -> tuple[bytes, RequestBlock]:
