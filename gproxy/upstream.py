@@ -216,7 +216,7 @@ class Upstream:
         self.looks_inside = self.sticks or settings.balance.kind == "hash"  # requests, to choose
         self.by_token = {sticky_token(self.name, b.name): b.name for b in self.backends}  # of sticky cookies
         self.on_down: Callable[[Backend], None] = lambda _backend: None
-        self._standing: Standing | None = None
+        self.known: Standing | None = None  # for hot code: the standing, if it is still valid
         self._serves = True  # as was last said
 
     @property
@@ -237,9 +237,9 @@ class Upstream:
 
     def standing(self, now: float) -> Standing:
         """Worked out anew only after a change, so that a decision costs the same for any number of backends."""
-        standing = self._standing
+        standing = self.known
         if standing is None or now >= standing.valid_until:
-            standing = self._standing = self._work_out(now)
+            standing = self.known = self._work_out(now)
             self.queue.serve()  # whoever waits comes before whoever asks
         return standing
 
@@ -259,7 +259,7 @@ class Upstream:
 
     def changed(self, backend: Backend) -> None:
         """Somebody's eligibility changed: forget the standing, empty its pool if it is out, serve who waits."""
-        self._standing = None
+        self.known = None
         now = self.clock()
         if backend.exclusion(now) is not None:
             backend.pool.empty()

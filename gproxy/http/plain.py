@@ -21,14 +21,13 @@ from gproxy.core.retry import IDEMPOTENT
 from gproxy.http.client import DOWNLOAD, WAITING, ClientSide
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import Exchange, Handover
-from gproxy.metrics import Slot
+from gproxy.http.tally import AT_ONCE, PlainTally
 from gproxy.net.stream import PeerReset, Stream
 
 ServePlain = Callable[[ClientSide, bytes], Exchange | bool]
 
 _METHODS = IDEMPOTENT - {b"HEAD"}  # whose response's length is not that of what follows
 _PATH = re.compile(rb"/[!-\"$-~]*")  # as check_request_line has it
-_BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
 
 
 def plain_server(context: HttpContext) -> ServePlain:
@@ -36,8 +35,9 @@ def plain_server(context: HttpContext) -> ServePlain:
     upstream, limits = context.default.upstream, context.limits
     policy, retries = upstream.policy, upstream.retries
     clock, metrics = context.clock, context.metrics
-    view, base = metrics.view, context.stats.base
-    record_time = metrics.response_time.record
+    view = metrics.view
+    tally = PlainTally(metrics, context.stats)
+    waiting, add_up = tally.waiting, tally.add_up
     requests, responses = context.requests, context.responses
     keep_decision = context.router.keep
     is_path = _PATH.fullmatch
@@ -58,7 +58,9 @@ def plain_server(context: HttpContext) -> ServePlain:
         if block is None or not block.quick or method not in _METHODS or not is_path(target):
             return False
         began = session.began
-        standing = upstream.standing(began)
+        standing = upstream.known
+        if standing is None or began >= standing.valid_until:
+            standing = upstream.standing(began)
         candidates = standing.plain
         if not candidates or not possible:
             return False
@@ -125,11 +127,9 @@ def plain_server(context: HttpContext) -> ServePlain:
             session.cut_off = Exchange(session, method, target, block, request_id, size, so_far)
             raise
         session.lent = None
-        view[_BYTES_IN] += size
-        view[_BYTES_OUT] += len(answer)
-        view[base] += 1
-        view[base + status // 100] += 1
-        record_time(answered - began)
+        waiting.append((size, len(answer), status, answered - began))
+        if len(waiting) >= AT_ONCE:
+            add_up()
         if context.access_log is not None:
             lasted, server = clock() - began, context.server
             context.access_log.plain(

@@ -177,9 +177,9 @@ class ConnectionPool:
 
     def lend(self, now: float) -> PooledConnection | None:
         """The idle connection used last, for a reserved slot; None where there is none that is fit."""
-        idle = self._idle
-        while idle.qsize():
-            connection: PooledConnection = idle.get_nowait()
+        idle = self._idle.queue  # the list itself: nobody waits for it, and its own methods cost four times as much
+        while idle:
+            connection: PooledConnection = idle.pop()
             stream = connection.stream
             if stream is not None:
                 stream.idle_callback = None
@@ -242,7 +242,7 @@ class ConnectionPool:
 
     def keep(self, connection: PooledConnection, now: float) -> None:
         """Take in a connection that may be lent again; its slot is given back apart."""
-        idle = self._idle
+        idle = self._idle.queue
         old_at = connection.dialled_at + self._max_age
         if not self.wanted or connection.uses >= self._max_uses or now >= old_at or self._closed:
             connection.close()
@@ -250,10 +250,10 @@ class ConnectionPool:
         connection.idle_since = now
         until = now + self._idle_timeout
         connection.lend_until = until if until < old_at else old_at
-        if idle.qsize() >= self._size:
-            self._drop(idle.queue[0])
+        if len(idle) >= self._size:
+            self._drop(idle[0])
             self._owner.pool_event(PoolEvent.OVERFLOW)
-        idle.put_nowait(connection)
+        idle.append(connection)
         stream = connection.stream
         if stream is None:
             connection.watch(get_hub().loop, self.spoke)

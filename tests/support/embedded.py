@@ -94,6 +94,7 @@ class Embedded:
 
     def counted(self, slot: int) -> int:
         """One of `Slot`."""
+        self.worker.metrics.catch_up()
         return self.worker.metrics.view[slot]
 
     def closed(self, count: int = 1) -> dict[str, int]:
