@@ -36,6 +36,7 @@ ROWS = (
     ("probes", "timeouts", "metrics"),
     ("probes_http",),
     ("net",),
+    ("privileges",),
     ("core",),
     ("errors",),
     ("__init__",),  # the version

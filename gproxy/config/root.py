@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ from gproxy.config.scalars import (
     access_log,
     address,
     choice,
+    duration,
     host,
     members,
     name,
+    pid_file,
     same_place,
     shown,
     some_text,
@@ -32,7 +35,10 @@ from gproxy.config.upstreams import (
 )
 from gproxy.config.walk import Section, Table, Value, attempt, refuse_twins, scalar, walk
 from gproxy.core.settings import (
+    HUB_WATCHDOG,
+    WORKER_TIMEOUT,
     Config,
+    Identity,
     ListenerSettings,
     LogSettings,
     Mode,
@@ -40,6 +46,9 @@ from gproxy.core.settings import (
     UpstreamSettings,
 )
 from gproxy.errors import ConfigError
+from gproxy.privileges import find_group, find_user
+
+MAX_WORKERS = 256
 
 LISTENER: Table = {
     **TIMEOUTS,
@@ -68,9 +77,13 @@ LOG: Table = {
 
 
 def _workers(value: Value) -> int:
-    if value.text() != "1":
-        raise ValueError(f"must be 1, not {shown(value.text())}; more than one worker comes in a later version")
-    return 1
+    text = value.text()
+    if text == "auto":
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    try:
+        return whole(1, MAX_WORKERS)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; auto is one for each core") from None
 
 
 def _listeners(value: Value) -> list[Section]:
@@ -106,6 +119,12 @@ def _naming(listener: Section) -> list[Section]:
 ROOT: Table = {
     "load_balancer": lambda value: walk(value, LOAD_BALANCER),
     "workers": _workers,
+    "user": scalar(find_user),
+    "group": scalar(find_group),
+    "pid_file": scalar(pid_file),
+    "hub_watchdog": scalar(duration),
+    "worker_timeout": scalar(duration),
+    "start_timeout": scalar(duration),
     "listeners": _listeners,
     "upstreams": lambda value: value,  # read once load_balancer is known
     "statsd": lambda value: StatsdSettings(**walk(value, STATSD).good),
@@ -122,6 +141,8 @@ def read_config(value: Value) -> Config:
         raise ConfigError(value.report.source, value.report.problems)
     root.require("listeners", "[{bind: 127.0.0.1:9000, upstream: app}]")
     root.require("upstreams", "{app: {backends: [127.0.0.1:9100]}}")
+    _check_watchdogs(root)
+    _check_identity(root)
     listeners: list[Section] = root.good.get("listeners", [])
     upstreams = _upstreams(root, _users(listeners))
     _check_listeners(listeners, upstreams)
@@ -129,6 +150,45 @@ def read_config(value: Value) -> Config:
         raise ConfigError(value.report.source, value.report.problems)
     _warn_unused(upstreams, {section.good["upstream"] for listener in listeners for section in _naming(listener)})
     return _config(root, listeners, [upstream for _, upstream in upstreams.values() if upstream])
+
+
+def _check_watchdogs(root: Section) -> None:
+    if not root.sure("hub_watchdog", "worker_timeout"):
+        return
+    blocked: float = root.good.get("hub_watchdog", HUB_WATCHDOG)
+    gone: float = root.good.get("worker_timeout", WORKER_TIMEOUT)
+    if gone <= blocked:
+        key = "worker_timeout" if "worker_timeout" in root.good else "hub_watchdog"
+        root.refuse(key, f"worker_timeout ({gone:g}s) must be longer than hub_watchdog ({blocked:g}s)")
+
+
+def _check_identity(root: Section) -> None:
+    if "group" in root.where and "user" not in root.where:
+        root.refuse("group", "needs the key 'user' beside it")
+    if "user" not in root.good or not root.sure("group"):
+        return
+    name, uid, primary = root.good["user"]
+    if os.geteuid() != 0:
+        _check_own(root, name, uid)
+    elif primary is None and "group" not in root.good:
+        root.refuse("user", f"user {name} has no name on this system, and so no primary group: needs the key 'group'")
+
+
+def _check_own(root: Section, name: str, uid: int) -> None:
+    """Only root can become another."""
+    if uid != os.geteuid():
+        root.refuse("user", f"only root can run as {shown(name)}; leave it out, or start gproxy as root")
+    elif root.good.get("group", os.getegid()) != os.getegid():
+        root.refuse("group", "only root can run as another group; leave it out, or start gproxy as root")
+
+
+def _identity(root: Section) -> Identity | None:
+    """From keys without a problem."""
+    if "user" not in root.good:
+        return None
+    name, uid, primary = root.good["user"]
+    own = primary if os.geteuid() == 0 else os.getegid()
+    return Identity(uid, root.good.get("group", own), name)
 
 
 def _users(listeners: list[Section]) -> dict[str, Users]:
@@ -199,7 +259,10 @@ def _warn_unused(upstreams: Upstreams, used: set[str]) -> None:
             value.warn("no listener uses this upstream")
 
 
-_PROCESS_KEYS = ("workers", "drain_timeout", "metrics_interval", "statsd", "log")
+_PROCESS_KEYS = (
+    "workers", "pid_file", "hub_watchdog", "worker_timeout", "start_timeout",
+    "drain_timeout", "metrics_interval", "statsd", "log",
+)  # fmt: skip
 
 
 def _config(root: Section, listeners: list[Section], upstreams: list[UpstreamSettings]) -> Config:
@@ -209,6 +272,7 @@ def _config(root: Section, listeners: list[Section], upstreams: list[UpstreamSet
     return Config(
         listeners=tuple(_listener_settings(section, number) for number, section in enumerate(listeners, 1)),
         upstreams=tuple(upstreams),
+        identity=_identity(root),
         warnings=tuple(root.value.report.warnings),
         **named,
     )

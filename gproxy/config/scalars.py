@@ -244,6 +244,13 @@ def access_log(text: str) -> str:
     return text
 
 
+def pid_file(text: str) -> str:
+    """A path. YAML's words for truth can't be meant for one."""
+    if text.lower() in _TRUTH or not text or text.endswith("/"):
+        raise ValueError(f"must be the path of a file, not {shown(text)}; leave it out for none")
+    return text
+
+
 def status_ranges(text: str) -> tuple[tuple[int, int], ...]:
     """``200-299,404`` as ((200, 299), (404, 404))."""
     return tuple(_status_range(part.strip()) for part in text.split(","))

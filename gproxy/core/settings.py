@@ -13,6 +13,9 @@ from typing import Any
 
 from gproxy.core.address import Address
 
+HUB_WATCHDOG = 1.0  # the default
+WORKER_TIMEOUT = 30.0  # the default
+
 
 def key(default: Any, doc: str) -> Any:
     """A field that stands in the configuration file under its own name."""
@@ -216,11 +219,25 @@ class LogSettings:
     access: str = key("-", "access log: off, - for standard output, or a path")
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a process runs as: ``user`` and ``group``, looked up."""
+
+    uid: int
+    gid: int
+    name: str  # the user's, or its id where it has no name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     listeners: tuple[ListenerSettings, ...]
     upstreams: tuple[UpstreamSettings, ...]
     workers: int = 1
+    identity: Identity | None = None  # None: stay who we are
+    pid_file: str | None = None
+    hub_watchdog: float = HUB_WATCHDOG
+    worker_timeout: float = WORKER_TIMEOUT
+    start_timeout: float = 30.0
     drain_timeout: float = 30.0
     metrics_interval: float = 10.0
     statsd: StatsdSettings | None = None

@@ -84,8 +84,9 @@ def test_an_unknown_mode_is_refused(tmp_path):
     assert said == "config.yaml:1: listeners[0].mode: must be one of tcp, http, not 'htp'; did you mean 'http'?\n"
 
 
-def test_more_than_one_worker_is_refused(tmp_path):
-    assert "workers: must be 1, not '2'; more than one worker comes" in refused_config(tmp_path, GOOD + "workers: 2\n")
+def test_a_number_of_workers_that_cannot_be(tmp_path):
+    said = refused_config(tmp_path, GOOD + "workers: 0\n")
+    assert "workers: must be a whole number from 1 to 256, not '0'; auto is one for each core" in said
 
 
 @pytest.mark.parametrize("option", ["--port", "--origin-port"])

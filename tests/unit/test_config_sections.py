@@ -302,9 +302,6 @@ def test_an_upstream_that_nobody_uses_is_a_warning():
     ("parts", "problem"),
     [
         ({"listener": "    mode: udp"}, "listeners[0].mode: must be one of tcp, http, not 'udp'"),
-        ({"root": "workers: auto"}, "workers: must be 1, not 'auto'; more than one worker comes in a later version"),
-        ({"root": "workers: 2"}, "workers: must be 1, not '2'; more than one worker comes in a later version"),
-        ({"root": "workers: true"}, "workers: must be 1, not 'true'; more than one worker comes in a later version"),
         ({"root": "admin: {bind: 'a:1'}"}, "admin: the admin interface comes in a later version"),
     ],
 )
