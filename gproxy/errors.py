@@ -45,6 +45,18 @@ class BindError(GproxyError):
     """A listener's address can't be had: in use, not ours, not permitted."""
 
 
+class PrivilegeError(GproxyError):
+    """A process can't become the user that it should run as."""
+
+
+class PidFileError(GproxyError):
+    """The pid file can't be written."""
+
+
+class InheritedSocketError(GproxyError):
+    """A socket that was handed to us is not one that we can listen on."""
+
+
 class DialFailure(Enum):
     """Why a dial failed. RESOURCES and NO_ADDRESS are our own fault and say nothing of the backend.
 
