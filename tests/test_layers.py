@@ -36,7 +36,7 @@ ROWS = (
     ("probes", "timeouts", "metrics"),
     ("probes_http",),
     ("net",),
-    ("privileges",),
+    ("pidfile", "privileges", "systemd"),
     ("core",),
     ("errors",),
     ("__init__",),  # the version
