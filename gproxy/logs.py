@@ -5,6 +5,18 @@
 A full buffer drops the new line and counts it. A target that fails is reported once,
 loses and counts what it was given, and is tried again with the next batch. A stuck one
 holds only its thread. A sink belongs to the process that made it: make it after a fork.
+
+Several processes may write to the same target, and no line of one lands within a line of another:
+
+| target | a batch is written | because |
+|---|---|---|
+| regular file | at once | the kernel lets one write in at a time; ours append |
+| pipe, FIFO | in pieces of at most PIPE_BUF | POSIX: such a piece goes in whole or, O_NONBLOCK, not at all |
+| unix stream socket (journald) | the same | Linux makes so small a write one buffer, queued whole or not at all |
+| terminal, any other | the same | a promise of nobody, but a small write is seldom cut |
+
+A piece ends where a line ends. A line longer than PIPE_BUF goes on its own, and if the
+target is full, others may write into it: that can't be helped.
 """
 
 from __future__ import annotations
@@ -14,6 +26,8 @@ import logging
 import os
 import re
 import select
+import stat
+import sys
 from collections.abc import Callable
 from threading import get_ident
 
@@ -33,6 +47,7 @@ EXIT_TIMEOUT = 1.0  # seconds that a stuck target may delay the process's exit
 STDOUT = 1
 STDERR = 2
 NEWLINE = 10
+SPACE = 32
 BLOCKED_POLL = 1000  # ms; how long a closed sink's thread may go on waiting for its target
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -183,6 +198,7 @@ class _File:
     def __init__(self, target: str | int):
         self._path = target if isinstance(target, str) and target != "-" else None
         self._fd = _descriptor(target)
+        self._at_once = _whole_write(self._fd)
         self.abandoned = False  # a write that hangs must write no more, should it ever go on
         self._torn = False  # the last line was written in part
         self._stale = False
@@ -206,10 +222,10 @@ class _File:
         return lost, error or not_reopened
 
     def _write_all(self, data: bytes) -> tuple[int, OSError | None]:
-        done = 0
+        done, view = 0, memoryview(data)
         try:
             while done < len(data) and not self.abandoned:
-                done += self._write_some(memoryview(data)[done:])
+                done += self._write_some(view[done : end_of_piece(data, done, self._at_once)])
         except OSError as error:
             self._torn = data[done - 1] != NEWLINE if done else self._torn
             return data.count(b"\n", max(done, self._torn)), error
@@ -232,12 +248,38 @@ class _File:
             return error
         os.close(self._fd)
         self._fd, self._stale, self._torn = fd, False, False
+        self._at_once = _whole_write(fd)
         return None
 
     def close(self) -> None:
         """Close a file; standard output and borrowed descriptors stay open."""
         if self._path is not None:
             os.close(self._fd)
+
+
+def _whole_write(fd: int) -> int:
+    """How many bytes one write takes without another process's in between."""
+    try:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # no such descriptor: the first write will say so
+        return select.PIPE_BUF
+    return sys.maxsize if regular else select.PIPE_BUF
+
+
+def end_of_piece(data: bytes, start: int, limit: int) -> int:
+    """Where the piece of `data` ends that begins at `start` and has whole lines in at most `limit` bytes.
+
+    A line longer than that is a piece. What is indented belongs to the line before (a traceback),
+    and stays with it if that is possible. `data` ends with a newline.
+    """
+    if len(data) - start <= limit:
+        return len(data)
+    end = last = data.rfind(b"\n", start, start + limit)
+    while end >= 0 and data[end + 1] == SPACE:
+        end = data.rfind(b"\n", start, end)
+    if end < 0:
+        end = last if last >= 0 else data.find(b"\n", start + limit)
+    return end + 1
 
 
 def _descriptor(target: str | int) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from gproxy.core.settings import LogSettings
 from gproxy.errors import GproxyError
-from gproxy.logs import LogSink, SinkHandler, setup_logging
+from gproxy.logs import LogSink, SinkHandler, end_of_piece, setup_logging
 from tests.support.poll import eventually
 
 LINE = b"x" * 99
@@ -289,6 +289,56 @@ def test_reopen_means_nothing_to_a_pipe(pipe: tuple[int, int], opened: Open) -> 
     sink.write("line")
     assert sink.flush()
     assert os.read(pipe[0], 100) == b"line\n"
+
+
+def pieces(data: bytes, limit: int) -> list[bytes]:
+    found, start = [], 0
+    while start < len(data):
+        end = end_of_piece(data, start, limit)
+        found.append(data[start:end])
+        start = end
+    return found
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (99, [b"one\ntwo\nthree\n"]),
+        (14, [b"one\ntwo\nthree\n"]),
+        (13, [b"one\ntwo\n", b"three\n"]),
+        (8, [b"one\ntwo\n", b"three\n"]),
+        (7, [b"one\n", b"two\n", b"three\n"]),
+        (4, [b"one\n", b"two\n", b"three\n"]),  # the last one is too long, and goes on its own
+        (1, [b"one\n", b"two\n", b"three\n"]),
+    ],
+)
+def test_a_piece_ends_with_a_line(limit: int, expected: list[bytes]) -> None:
+    assert pieces(b"one\ntwo\nthree\n", limit) == expected
+
+
+def test_a_traceback_stays_with_its_line_where_it_can() -> None:
+    data = b"one\ntwo\n    a\n    b\nthree\n"
+    assert pieces(data, 18) == [b"one\n", b"two\n    a\n    b\n", b"three\n"]
+    assert pieces(data, 12) == [b"one\n", b"two\n    a\n", b"    b\nthree\n"]
+
+
+def test_a_pipe_gets_pieces_and_a_file_all_at_once(
+    tmp_path: Path, pipe: tuple[int, int], opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, sizes = os.write, []
+
+    def noted(fd: int, data: memoryview) -> int:
+        sizes.append(len(data))
+        return write(fd, data)
+
+    monkeypatch.setattr("gproxy.logs.os.write", noted)
+    for target, expected in ((pipe[1], [4000, 4000, 2000]), (str(tmp_path / "log"), [10_000])):
+        sink = opened(target)
+        for _ in range(100):
+            sink.write(LINE)
+        assert sink.flush()
+        assert sizes == expected
+        sizes.clear()
 
 
 def test_a_path_that_cannot_be_opened_is_an_error_with_its_name(tmp_path: Path) -> None:
