@@ -21,10 +21,8 @@ target is full, others may write into it: that can't be helped.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import select
 import stat
 import sys
@@ -35,9 +33,9 @@ import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from gproxy.accesslog import timestamp
 from gproxy.core.settings import LogSettings
 from gproxy.errors import GproxyError
+from gproxy.logformat import OwnHandler, end_of_piece, formatter, install
 from gproxy.net.background import forever
 
 BUFFER = 4 * 1024 * 1024  # bytes of lines that may wait; at 120 bytes a line, about 35,000 lines
@@ -47,10 +45,7 @@ EXIT_TIMEOUT = 1.0  # seconds that a stuck target may delay the process's exit
 STDOUT = 1
 STDERR = 2
 NEWLINE = 10
-SPACE = 32
 BLOCKED_POLL = 1000  # ms; how long a closed sink's thread may go on waiting for its target
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _log = logging.getLogger("gproxy.logs")
 
@@ -266,22 +261,6 @@ def _whole_write(fd: int) -> int:
     return sys.maxsize if regular else select.PIPE_BUF
 
 
-def end_of_piece(data: bytes, start: int, limit: int) -> int:
-    """Where the piece of `data` ends that begins at `start` and has whole lines in at most `limit` bytes.
-
-    A line longer than that is a piece. What is indented belongs to the line before (a traceback),
-    and stays with it if that is possible. `data` ends with a newline.
-    """
-    if len(data) - start <= limit:
-        return len(data)
-    end = last = data.rfind(b"\n", start, start + limit)
-    while end >= 0 and data[end + 1] == SPACE:
-        end = data.rfind(b"\n", start, end)
-    if end < 0:
-        end = last if last >= 0 else data.find(b"\n", start + limit)
-    return end + 1
-
-
 def _descriptor(target: str | int) -> int:
     if isinstance(target, int):
         return target
@@ -299,7 +278,7 @@ def _open(path: str) -> int:
     return os.open(path, flags, 0o640)
 
 
-class SinkHandler(logging.Handler):
+class SinkHandler(OwnHandler):
     """The `logging` module's way into a `LogSink`. At exit, `logging.shutdown` flushes it."""
 
     def __init__(self, sink: LogSink, formatter: logging.Formatter):
@@ -317,44 +296,6 @@ class SinkHandler(logging.Handler):
         self.sink.flush()
 
 
-class TextFormatter(logging.Formatter):
-    """`2026-11-23T12:00:00.123Z info gproxy.health: message`; a traceback follows, indented."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = _CONTROL.sub(_escaped, record.getMessage())
-        head = f"{timestamp(record.created)} {record.levelname.lower()} {record.name}: {message}"
-        return "\n    ".join([head, *_traceback(self, record).splitlines()])
-
-
-class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, and traceback where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "time": timestamp(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if traceback := _traceback(self, record):
-            fields["traceback"] = traceback
-        return json.dumps(fields, separators=(",", ":"))
-
-
 def setup_logging(settings: LogSettings, sink: LogSink) -> None:
-    """Send what the `gproxy` loggers say to a sink; a second call replaces the first one's work."""
-    logger = logging.getLogger("gproxy")
-    for handler in [h for h in logger.handlers if isinstance(h, SinkHandler)]:
-        logger.removeHandler(handler)
-        handler.close()
-    logger.addHandler(SinkHandler(sink, JsonFormatter() if settings.format == "json" else TextFormatter()))
-    logger.setLevel(settings.level.upper())
-    logger.propagate = False
-
-
-def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return formatter.formatException(record.exc_info) if record.exc_info else ""
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\x{ord(match[0]):02x}"
+    """Send what the `gproxy` loggers say to a sink; a second call replaces the first one's work, or the master's."""
+    install(SinkHandler(sink, formatter(settings)), settings)

@@ -24,7 +24,8 @@ ROWS = (
     ("supervisor",),
     ("worker",),
     ("config",),
-    ("statsd", "logs", "admin"),
+    ("statsd", "logs", "masterlog", "admin"),
+    ("logformat",),
     ("accesslog",),
     ("http", "tcp"),
     ("search",),
@@ -44,7 +45,10 @@ ROWS = (
 RANK = {part: len(ROWS) - row for row, parts in enumerate(ROWS) for part in parts}
 
 # What a ring may not import, with everything below it.
+_MASTERS = ("gevent", "threading", "gproxy.net")  # the master process forks, and runs on a loop of its own
 FORBIDDEN = {
+    "logformat": _MASTERS,
+    "masterlog": _MASTERS,
     "core": ("gevent", "socket", "_socket", "ssl", "_ssl", "select", "selectors", "time", "random", "secrets", "os",
              "asyncio", "threading", "subprocess", "yaml", "statsd"),
     "net": ("yaml", "http", "httptools", "statsd", "gproxy.config", "gproxy.core.balance", "gproxy.core.http"),

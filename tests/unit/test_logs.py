@@ -18,7 +18,8 @@ import pytest
 
 from gproxy.core.settings import LogSettings
 from gproxy.errors import GproxyError
-from gproxy.logs import LogSink, SinkHandler, end_of_piece, setup_logging
+from gproxy.logformat import end_of_piece
+from gproxy.logs import LogSink, SinkHandler, setup_logging
 from tests.support.poll import eventually
 
 LINE = b"x" * 99
