@@ -25,7 +25,7 @@ ROWS = (
     ("worker",),
     ("config",),
     ("statsd", "logs", "masterlog", "admin"),
-    ("logformat",),
+    ("logformat", "watchdog"),
     ("accesslog",),
     ("http", "tcp"),
     ("search",),
@@ -49,6 +49,7 @@ _MASTERS = ("gevent", "threading", "gproxy.net")  # the master process forks, an
 FORBIDDEN = {
     "logformat": _MASTERS,
     "masterlog": _MASTERS,
+    "watchdog": _MASTERS,
     "core": ("gevent", "socket", "_socket", "ssl", "_ssl", "select", "selectors", "time", "random", "secrets", "os",
              "asyncio", "threading", "subprocess", "yaml", "statsd"),
     "net": ("yaml", "http", "httptools", "statsd", "gproxy.config", "gproxy.core.balance", "gproxy.core.http"),
