@@ -59,8 +59,7 @@ def test_a_value_cannot_begin_a_field_of_its_own(manager):
 
 def test_a_manager_that_does_not_read_makes_nobody_wait(manager):
     """Were it to wait, this test would never end."""
-    while notify(WATCHDOG=1):
-        pass
+    assert not all(notify(WATCHDOG=1) for _ in range(100_000))
     manager.recv(4096)
     assert notify(WATCHDOG=1)
 
@@ -77,13 +76,6 @@ def test_without_a_manager_there_is_nobody_to_tell(monkeypatch, place):
     if place is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", place)
     assert notify(READY=1)
-
-
-def test_telling_leaves_no_descriptor_behind(manager):
-    before = os.listdir("/proc/self/fd")
-    assert notify(READY=1)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert heard(manager)
 
 
 # the watchdog
