@@ -152,7 +152,7 @@ def test_no_path_for_a_pid_file(text):
     [
         ("worker_timeout: 1", "f.yaml:3: worker_timeout: worker_timeout (1s) must be longer than hub_watchdog (1s)"),
         ("hub_watchdog: 1m", "f.yaml:3: hub_watchdog: worker_timeout (30s) must be longer than hub_watchdog (60s)"),
-        ("hub_watchdog: 5\nworker_timeout: x", "f.yaml:4: worker_timeout: must be a duration such as 5, 500ms, 5s, "
+        ("hub_watchdog: 60\nworker_timeout: x", "f.yaml:4: worker_timeout: must be a duration such as 5, 500ms, 5s, "
                                                "2m, 1h or 1d, not 'x'"),
     ],
 )  # fmt: skip
