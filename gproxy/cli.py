@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from gproxy import __version__, config
 from gproxy.core.settings import Config
-from gproxy.errors import ConfigError, GproxyError
+from gproxy.errors import ConfigError, GproxyError, StartFailed
 
 USAGE_ERROR = 2
 
@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["demo"]:
             return _demo(arguments[1:])
         return _balancer(arguments)
+    except StartFailed as error:
+        print(error, file=sys.stderr)
+        return error.status
     except GproxyError as error:
         print(str(error) if isinstance(error, ConfigError) else f"gproxy: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -44,14 +47,13 @@ def _balancer(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
     options = parser.parse_args(arguments)
     settings = config.load(options.config)
-    if any(upstream.balance.kind == "python" for upstream in settings.upstreams):
-        with contextlib.suppress(OSError):  # a directory that was removed holds no policy
-            sys.path.append(os.getcwd())  # behind everything installed: it must not shadow a module of ours
+    with contextlib.suppress(OSError):  # a directory that was removed holds no policy
+        sys.path.append(os.getcwd())  # behind everything installed: it must not shadow a module of ours
     if options.test:
         return _check(options.config, settings)
     from gproxy.supervisor import Supervisor  # late: checking a file need not start gevent
 
-    return Supervisor(settings).run()
+    return Supervisor(settings, lambda: config.load(options.config)).run()
 
 
 def _check(path: str, settings: Config) -> int:

@@ -17,7 +17,6 @@ from typing import Any
 from gproxy import config
 from gproxy.errors import BindError
 from gproxy.supervisor import Supervisor
-from gproxy.worker import Worker
 
 NAMES = ("b1", "b2", "b3")
 
@@ -52,14 +51,14 @@ def run(port: int, origin_port: int) -> int:
         settings = config.parse(_CONFIG.format(port=port, backends=backends), "demo")
         pids = [process.pid for _, process, _ in origins]
 
-        def greet(worker: Worker) -> None:
-            host, actual_port = worker.address("demo")
+        def greet(addresses: dict[str, Any]) -> None:
+            host, actual_port = addresses["demo"]
             address = f"{host}:{actual_port}"
             commands = (f"curl http://{address}/", f"kill {pids[1]}", "Ctrl-C")
             curl, kill, stop = (command.ljust(len(commands[0])) for command in commands)
             print(_HELP.format(address=address, pids=pids, curl=curl, kill=kill, stop=stop), flush=True)
 
-        return Supervisor(settings, greet).run()
+        return Supervisor(settings, on_ready=greet).run()
 
 
 @contextlib.contextmanager

@@ -48,7 +48,8 @@ class NameWatcher:
         self._failing.discard(backend)
         if set(endpoints) == set(backend.endpoints):
             return
-        log.info("backend %s is at %s", backend.label, ", ".join(map(str, endpoints)))
+        if backend.upstream.speaks:
+            log.info("backend %s is at %s", backend.label, ", ".join(map(str, endpoints)))
         backend.endpoints = endpoints
         backend.pool.empty()  # its connections may lead to an address that is gone
         backend.upstream.changed(backend)
@@ -59,7 +60,8 @@ class NameWatcher:
             return
         self._failing.add(backend)
         kept = "its last addresses are kept" if backend.endpoints else "it gets no sessions until that works"
-        log.warning("backend %s: %s; %s", backend.label, error, kept)
+        if backend.upstream.speaks:
+            log.warning("backend %s: %s; %s", backend.label, error, kept)
 
     def _run(self, backend: Backend) -> None:
         gevent.sleep(backend.upstream.settings.resolve_interval if backend.endpoints else _UNKNOWN_RETRY)

@@ -41,6 +41,14 @@ class ConfigError(GproxyError):
         ]
 
 
+class StartFailed(GproxyError):
+    """The workers could not start. The text is for people, as it is; `status` is the process's."""
+
+    def __init__(self, text: str, status: int):
+        self.status = status
+        super().__init__(text)
+
+
 class BindError(GproxyError):
     """A listener's address can't be had: in use, not ours, not permitted."""
 

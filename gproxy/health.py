@@ -20,7 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 
-from gproxy.core.health import BackendHealth
+from gproxy.core.health import BackendHealth, Operational
 from gproxy.core.settings import HealthCheckSettings, Probe
 from gproxy.net.background import forever
 from gproxy.probes import ProbeFailed, ProbeTarget, probe
@@ -74,7 +74,7 @@ class HealthMonitor:
         self._begun = False
 
     def first_round(self, timeout: float) -> None:
-        """Check everybody once, at the same time, for at most `timeout` seconds in all."""
+        """Check everybody of whom nothing is known, at the same time, for at most `timeout` seconds in all."""
         self._begun = True
         self._launch = gevent.spawn(self._check_all)
         with gevent.Timeout(timeout, False):  # what is still to be checked then is, by and by
@@ -129,7 +129,13 @@ class HealthMonitor:
         self._wake.set()
 
     def _check_all(self) -> None:
+        unknown = []
         for checked in self._checked:
+            if checked.health.operational is Operational.UNKNOWN:
+                unknown.append(checked)
+            else:  # known from an earlier process: its checks go on
+                self._schedule(checked, self._clock() + self._rng.random() * checked.settings.interval)
+        for checked in unknown:
             self._pool.spawn(self.check, checked)  # waits while too many are in flight
 
     def _run(self) -> None:

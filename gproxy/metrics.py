@@ -1,8 +1,8 @@
 """What is counted, and under which StatsD names it leaves.
 
 Every number is a 64-bit slot of one anonymous shared mapping, written as
-`view[slot] += n` without locks: gevent's greenlets don't preempt one another, and a
-later version can give each worker process a row of its own in the same mapping.
+`view[slot] += n` without locks: gevent's greenlets don't preempt one another, and each
+worker process has a row of its own in the same mapping (shared.py).
 
     process-wide | per code | per http listener | per backend    | histograms
     Slot.*       | closed   | ListenerStats.*   | BackendStats.* | SLOTS each
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gproxy.core.histogram import SLOTS, Histogram, percentile, since
+from gproxy.core.settings import Config, Mode
 from gproxy.core.termination import Ended
 
 QUANTILES: Final = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
@@ -67,6 +68,12 @@ class _Row:
         self.view = view
         self.base = base
 
+    SLOTS: int = 0
+
+    @property
+    def slots(self) -> range:
+        return range(self.base, self.base + self.SLOTS)
+
 
 class _Cell:
     """One slot of a row as an attribute, so that `stats.connects += 1` counts (0.2 us)."""
@@ -92,7 +99,7 @@ class ListenerStats(_Row):
 
     REQUESTS: Final = 0
     CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")  # of responses, in slots 1 to 5: the status's first digit
-    SLOTS: Final = 6
+    SLOTS = 6
 
     requests = _Cell(REQUESTS)
     responses_1xx = _Cell(1)  # as the final answer: an upgrade's 101
@@ -122,7 +129,8 @@ class BackendStats(_Row):
     COUNTERS: Final = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
     GAUGES: Final = ("pool_idle", "queue", "ejected")
     REUSES: Final = 2  # for hot code: view[base + REUSES]
-    SLOTS: Final = 11
+    FIRST_GAUGE: Final = 6
+    SLOTS = 11
 
     connects = _Cell(0)  # dials that succeeded
     connect_failures = _Cell(1)
@@ -130,7 +138,7 @@ class BackendStats(_Row):
     retries = _Cell(3)  # sessions that went on to another backend after this one failed
     timeouts = _Cell(4)
     ejections = _Cell(5)
-    active = _Cell(6)  # gauge: borrowed connections
+    active = _Cell(FIRST_GAUGE)  # gauge: borrowed connections
     pool_idle = _Cell(7)  # gauge
     queue = _Cell(8)  # gauge: borrowers who wait
     ejected = _Cell(9)  # gauge: 1 while ejected
@@ -153,6 +161,7 @@ class Snapshot:
     gauges: dict[str, float]
     counters: dict[str, int]
     histograms: dict[str, list[int]]
+    largest: frozenset[str] = frozenset()  # the gauges of which several processes' largest counts, not their sum
 
 
 class Sample(NamedTuple):
@@ -166,13 +175,19 @@ class Sample(NamedTuple):
 class MetricsCollector:
     """The counters of a process. Unknown names raise KeyError; nothing here blocks."""
 
-    def __init__(self, backends: Sequence[tuple[str, str]], http_listeners: Sequence[str] = ()):
-        """`backends` are pairs of upstream and backend name."""
+    def __init__(
+        self,
+        backends: Sequence[tuple[str, str]],
+        http_listeners: Sequence[str] = (),
+        view: memoryview[int] | None = None,
+    ):
+        """`backends` are pairs of upstream and backend name; `view` is memory of somebody else's to count in."""
         closed = Slot.COUNT
         first_listener = closed + len(Ended)
         first_backend = first_listener + len(http_listeners) * ListenerStats.SLOTS
         histograms = first_backend + len(backends) * BackendStats.SLOTS
-        self.view = _allocate(histograms + 3 * SLOTS)
+        self.view = _allocate(histograms + 3 * SLOTS) if view is None else view
+        self._first_listener = first_listener
         self._closed = {code.value: closed + i for i, code in enumerate(Ended)}
         self._listeners = {
             name: ListenerStats(self.view, first_listener + i * ListenerStats.SLOTS, name)
@@ -191,6 +206,12 @@ class MetricsCollector:
         self.session_time = Histogram(self.view, histograms + SLOTS)
         self.response_time = Histogram(self.view, histograms + 2 * SLOTS)
         self.lagging: list[Callable[[], object]] = []  # those who count late: what makes them add up what they have
+
+    @classmethod
+    def of(cls, config: Config, view: memoryview[int] | None = None) -> MetricsCollector:
+        """For what a configuration names."""
+        pairs = [(u.name, b.name) for u in config.upstreams for b in u.backends]
+        return cls(pairs, [x.name for x in config.listeners if x.mode is Mode.HTTP], view)
 
     def __repr__(self) -> str:
         accepted, active = self.view[Slot.CONNECTIONS_ACCEPTED], self.view[Slot.ACTIVE]
@@ -225,9 +246,62 @@ class MetricsCollector:
     def snapshot(self) -> Snapshot:
         """Copy everything, and start the hub's lag anew: one reader, the reporter, is meant."""
         self.catch_up()
-        result = Snapshot(dict(self._gauges()), dict(self._counters()), self._histograms())
+        result = Snapshot(dict(self._gauges()), dict(self._counters()), self._histograms(), self._largest())
         self.view[Slot.HUB_LAG] = 0
         return result
+
+    # Of several processes.
+
+    @property
+    def active(self) -> int:
+        """Open client sessions."""
+        return self.view[Slot.ACTIVE]
+
+    def clear_gauges(self) -> None:
+        """The process whose numbers these are has ended."""
+        for slot in self._gauge_slots():
+            self.view[slot] = 0
+
+    def add_counters(self, other: MetricsCollector) -> None:
+        """Add another one's counters and histograms, as far as there are the same names here."""
+        for mine, theirs in self._common(other):
+            gauges = {slot - theirs.start for slot in other._gauge_slots() if slot in theirs}
+            for offset, slot in enumerate(mine):
+                if offset not in gauges:
+                    self.view[slot] += other.view[theirs[offset]]
+
+    def settle(self, workers: Sequence[MetricsCollector], steward: MetricsCollector) -> None:
+        """For the sum of all processes: put right the gauges that don't add up."""
+        self.view[Slot.HUB_LAG] = max(worker.view[Slot.HUB_LAG] for worker in workers)
+        for pair, stats in self._backends.items():
+            stats.healthy = steward._backends[pair].healthy
+            stats.ejected = max(worker._backends[pair].ejected for worker in workers)
+
+    def _common(self, other: MetricsCollector) -> Iterator[tuple[range, range]]:
+        """Slots here and in another collector that count the same."""
+        yield range(self._first_listener), range(other._first_listener)
+        histograms = len(self.view) - self.connect_time.base
+        yield range(len(self.view) - histograms, len(self.view)), range(len(other.view) - histograms, len(other.view))
+        for mine, theirs in ((self._listeners, other._listeners), (self._backends, other._backends)):
+            for name in mine.keys() & theirs.keys():
+                yield mine[name].slots, theirs[name].slots  # type: ignore[index]
+
+    def _gauge_slots(self) -> Iterator[int]:
+        yield from (Slot.ACTIVE, Slot.HUB_LAG)
+        for stats in self._backends.values():
+            yield from range(stats.base + BackendStats.FIRST_GAUGE, stats.base + BackendStats.SLOTS)
+
+    def _largest(self) -> frozenset[str]:
+        names = [f"upstream.{upstream}.backend.{backend}.ejected" for (upstream, backend), _ in self._named]
+        names += [f"backend_health_status.{upstream}.{backend}" for (upstream, backend), _ in self._named]
+        return frozenset(("hub_lag", *names))
+
+    # What StatsD was told last: None before the first time.
+
+    before: Snapshot | None = None
+
+    def told(self, snapshot: Snapshot) -> None:
+        self.before = snapshot
 
     def _gauges(self) -> Iterator[tuple[str, float]]:
         yield "active_connections_total", self.view[Slot.ACTIVE]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from _socket import socket as Socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gevent import Timeout
 from gevent.socket import socket as GeventSocket
@@ -17,6 +17,9 @@ from gproxy.core.settings import HealthCheckSettings, Probe
 from gproxy.errors import DialError, GproxyError
 from gproxy.net.stream import PeerReset
 from gproxy.probes_http import BODY_LIMIT, Lender, Question, ask
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 
 class ProbeFailed(GproxyError):
@@ -73,6 +76,8 @@ def _dial_and_ask(target: ProbeTarget) -> None:
 
 def _ask(sock: Socket, target: ProbeTarget) -> None:
     """Send one GET on a connected socket and judge the answer."""
+    import http.client  # here, because with all that it imports it is a tenth of gproxy's start
+
     # The connection is ours: http.client only ever sees a socket that cooperates with gevent.
     wrapped = GeventSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
     connection = http.client.HTTPConnection("localhost")  # a name for its errors only: it never dials
@@ -95,7 +100,7 @@ def _judge(settings: HealthCheckSettings, status: int, contains: Callable[[bytes
         raise ProbeFailed(f"status {status}, but the body lacks {settings.expect_body!r}")
 
 
-def _contains(response: http.client.HTTPResponse, wanted: bytes) -> bool:
+def _contains(response: HTTPResponse, wanted: bytes) -> bool:
     """Whether the text comes within the first BODY_LIMIT bytes; reads no further than it has to."""
     body = b""
     while wanted not in body:

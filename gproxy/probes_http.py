@@ -1,7 +1,8 @@
 """An http check with `use_pool`: asked over an idle connection of the backend's, and read as sessions read.
 
-    ask() ─▶ an idle connection, if the pool has one ─▶ question, answer ─▶ back to the pool, or closed
-          ─▶ else, or when it died unanswered: a fresh one, which is none of the pool's ─▶ question, answer ─▶ closed
+    ask() ─▶ an idle connection, or a fresh one ─▶ question, answer ─▶ back to the pool, or closed
+          ─▶ when the idle one died unanswered, which may have been its time: the same with a fresh one
+          ─▶ without a pool, or with one that is full: a fresh one ─▶ question, answer ─▶ closed
 
 A Timeout or a kill may strike wherever it waits: what was borrowed is given back all the same.
 """
@@ -60,21 +61,24 @@ class Answer(NamedTuple):
 
 def ask(question: Question, lender: Lender | None, dial: Callable[[], Socket], now: float) -> Answer:
     """The backend's answer. DialError; Malformed, also for one that is cut short; PeerReset."""
-    answer = None if lender is None else _ask_idle(question, lender, now)
-    return answer or _ask_fresh(question, dial)
+    if lender is None or lender.pool.full:
+        return _ask_apart(question, dial)
+    answer = _ask_lender(question, lender, dial, now)
+    if answer is None:
+        answer = _ask_lender(question, lender, dial, now, fresh=True)
+    assert answer is not None
+    return answer
 
 
-def _ask_idle(question: Question, lender: Lender, now: float) -> Answer | None:
-    """None where nothing idle can be had, or where it died unanswered, which may have been its time."""
+def _ask_lender(
+    question: Question, lender: Lender, dial: Callable[[], Socket], now: float, *, fresh: bool = False
+) -> Answer | None:
+    """Over the pool; None where a connection that was used before died unanswered."""
     pool = lender.pool
-    if pool.full or not pool.idle:
-        return None
     connection, reusable = None, False
     pool.reserve()
     try:
-        connection = pool.lend(now)
-        if connection is None:
-            return None
+        connection = pool.connect(dial, fresh=fresh)
         answer = _ask_lent(question, lender, connection, now)
         reusable = answer is not None and _may_live_on(lender, answer)
         return answer
@@ -86,16 +90,15 @@ def _ask_idle(question: Question, lender: Lender, now: float) -> Answer | None:
 
 def _ask_lent(question: Question, lender: Lender, connection: PooledConnection, now: float) -> Answer | None:
     stream = connection.stream
-    if stream is None:  # dialled ahead
+    if stream is None:  # fresh
         stream = connection.attach(Stream(connection.sock, get_hub()), lender.pool)
     before = stream.received
     try:
         return _exchange(stream, question.request("keep-alive"), question.wanted)
     except (Malformed, PeerReset):
-        if stream.received != before:
+        if stream.received != before or not connection.reused:
             raise
-    if connection.reused:
-        lender.idle_closed(now - connection.idle_since)
+    lender.idle_closed(now - connection.idle_since)
     return None
 
 
@@ -109,7 +112,7 @@ def _may_live_on(lender: Lender, answer: Answer) -> bool:
     return True
 
 
-def _ask_fresh(question: Question, dial: Callable[[], Socket]) -> Answer:
+def _ask_apart(question: Question, dial: Callable[[], Socket]) -> Answer:
     stream = Stream(dial(), get_hub())
     try:
         return _exchange(stream, question.request("close"), question.wanted)

@@ -16,14 +16,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import gevent
 import gevent.socket
 from statsd.client.udp import StatsClient
 
 from gproxy.core.settings import StatsdSettings
-from gproxy.metrics import MetricsCollector, Sample, Snapshot, changes, sanitise
+from gproxy.metrics import Sample, Snapshot, changes, sanitise
 from gproxy.net.background import forever
 
 DATAGRAM: Final = 1432  # bytes: what fits an Ethernet frame beside its headers, with room for a tunnel's
@@ -36,6 +36,20 @@ _log = logging.getLogger("gproxy.statsd")
 Resolve = Callable[..., list[Any]]
 
 
+class Counted(Protocol):
+    """What is reported: one process's counters, or all of them."""
+
+    def snapshot(self) -> Snapshot:
+        """As it is now."""
+
+    @property
+    def before(self) -> Snapshot | None:
+        """As it was told last."""
+
+    def told(self, snapshot: Snapshot) -> None:
+        """StatsD was told of it."""
+
+
 class StatsdReporter:
     """A greenlet that pushes what changed every `interval` seconds."""
 
@@ -43,7 +57,7 @@ class StatsdReporter:
         self,
         settings: StatsdSettings,
         interval: float,
-        collector: MetricsCollector,
+        collector: Counted,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = gevent.sleep,
@@ -57,8 +71,8 @@ class StatsdReporter:
         self._client: _Client | None = None
         self._resolved_at = 0.0
         self._failures = 0  # each one moves on to the host's next address
-        self._last: Snapshot | None = None
         self._failing = False
+        self.gauges = True  # whether gauges are pushed, too
         self._greenlet: gevent.Greenlet | None = None
 
     def __repr__(self) -> str:
@@ -85,8 +99,9 @@ class StatsdReporter:
             self._judge_last_push()
             client = self._connected()
             snapshot = self._collector.snapshot()
-            client.push(changes(self._last, snapshot))
-            self._last = snapshot
+            samples = changes(self._collector.before, snapshot)
+            client.push([sample for sample in samples if self.gauges or sample.kind != "g"])
+            self._collector.told(snapshot)
         except (OSError, UnicodeError) as error:
             self._failed(error)
 

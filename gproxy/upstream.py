@@ -12,8 +12,9 @@ from _socket import socket as Socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
-from gproxy.core.balance import Policy
+from gproxy.core.balance import HashRing, Policy
 from gproxy.core.ejection import Ejection, may_eject
 from gproxy.core.health import Administrative, BackendHealth, Operational
 from gproxy.core.http.cookies import sticky_token
@@ -27,6 +28,7 @@ from gproxy.net.dial import Dial, dial, dial_any
 from gproxy.net.pool import ConnectionPool, PoolEvent
 from gproxy.net.queue import SlotQueue
 from gproxy.net.resolve import literal
+from gproxy.shared import BackendLine
 
 log = logging.getLogger("gproxy.upstream")
 
@@ -64,6 +66,7 @@ class Backend:
         self.ejection = Ejection()
         self._idle_limit = IdleLimit()
         self.endpoints: tuple[Endpoint, ...] = literal(settings.address)
+        self.line: BackendLine | None = None  # what other processes say of it, and are told
         self._turn = 0
         self.slot_freed = upstream.queue.serve  # for its pool, which tells of every return
         self.pool = ConnectionPool(
@@ -137,13 +140,37 @@ class Backend:
         self.health.administrative = state
         self.upstream.changed(self)
 
+    def follow(self, line: BackendLine) -> None:
+        """Take over what another process has found out, or an operator wants; again and again."""
+        news = self.health.told(line.operational)
+        weight = line.weight or self.settings.weight
+        if not news and line.administrative is self.health.administrative and weight == self.weight:
+            return
+        self.health.administrative = line.administrative
+        if weight != self.weight:
+            self.weight = weight
+            self.upstream.reweighed()
+        if news:
+            self.upstream.turned(self)
+        else:
+            self.upstream.changed(self)
+
+    def inherit(self, line: BackendLine) -> None:
+        """Begin with what earlier processes knew, and tell later ones."""
+        self.line = line
+        if line.idle_limit is not None:
+            self._idle_limit.inherit(line.idle_limit, self.upstream.clock())
+        self.follow(line)
+
     def publish(self, now: float) -> None:
         """Bring the gauges up to date."""
         stats, pool = self.stats, self.pool
         stats.active, stats.pool_idle = pool.borrowed, pool.idle
         stats.healthy = int(self.health.operational is not Operational.DOWN)
         stats.ejected = int(self.ejection.ejected(now))
-        self.pool.idle_limit = self._idle_limit.limit(now)
+        self.pool.idle_limit = limit = self._idle_limit.limit(now)
+        if self.line is not None and limit != inf:
+            self.line.idle_limit = limit
         stats.queue = len(self.upstream.queue) if pool.full and self.exclusion(now) is None else 0
 
     def _rotated(self) -> tuple[Endpoint, ...]:
@@ -218,6 +245,7 @@ class Upstream:
         self.on_down: Callable[[Backend], None] = lambda _backend: None
         self.known: Standing | None = None  # for hot code: the standing, if it is still valid
         self._serves = True  # as was last said
+        self.speaks = True  # whether it says so: of several processes one does
 
     @property
     def active(self) -> int:
@@ -264,7 +292,8 @@ class Upstream:
         if backend.exclusion(now) is not None:
             backend.pool.empty()
         backend.publish(now)
-        self._say_who_serves(now)
+        if self.speaks:
+            self._say_who_serves(now)
         self.queue.serve()
 
     def _say_who_serves(self, now: float) -> None:
@@ -281,11 +310,21 @@ class Upstream:
     def flipped(self, backend: Backend, why: str) -> None:
         """The checks have changed their mind about a backend: said once."""
         up = backend.health.operational is Operational.UP
-        if up:
-            backend.ejection.readmit(self.clock())
         log.log(
             logging.INFO if up else logging.WARNING, "backend %s is %s: %s", backend.label, "up" if up else "down", why
         )
+        self.turned(backend)
+
+    def reweighed(self) -> None:
+        """A backend has got another weight."""
+        if isinstance(self.policy, HashRing):
+            self.policy.rebuild(self.backends)
+
+    def turned(self, backend: Backend) -> None:
+        """A backend has gone up or down."""
+        up = backend.health.operational is not Operational.DOWN
+        if up:
+            backend.ejection.readmit(self.clock())
         self.changed(backend)
         if not up and self.settings.down_action is DownAction.CLOSE_SESSIONS:
             self.on_down(backend)

@@ -158,8 +158,12 @@ def _report(frames: list[str], seconds: float, cpu: float, unreported: int) -> N
     message = "the event loop was held for %.1f s or more, with %.1f s of CPU, by %s%s; innermost call first:"
     args = (seconds, cpu, _short(frames[0]), more)
     stack = "\n".join(_trimmed(frames))
-    # As a stack it has lines of its own; those of a message would be escaped.
-    log.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, message, args, None, sinfo=stack))
+    log_with_stack(log, message, args, stack)
+
+
+def log_with_stack(to: logging.Logger, message: str, args: tuple[object, ...], stack: str) -> None:
+    """An error whose stack has lines of its own; those of a message would be escaped."""
+    to.handle(to.makeRecord(to.name, logging.ERROR, __file__, 0, message, args, None, sinfo=stack))
 
 
 def _frames(fd: int) -> list[str]:

@@ -11,30 +11,33 @@ import random
 import resource
 import time
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 
 from gproxy.accesslog import AccessLog
+from gproxy.board import BoardReader
+from gproxy.building import checks_of, longest_check
 from gproxy.core.balance import Policy, PythonChoice, make_policy
 from gproxy.core.http.answers import Answers
 from gproxy.core.settings import Config, ListenerSettings, Mode, PoolSettings, Reuse, UpstreamSettings
 from gproxy.core.termination import Ended
 from gproxy.discovery import NameWatcher
 from gproxy.errors import BindError, ConfigError, Problem
-from gproxy.health import Checked, HealthMonitor
+from gproxy.health import HealthMonitor
 from gproxy.http.service import HttpService
 from gproxy.logs import LogSink
 from gproxy.metrics import MetricsCollector, Slot
-from gproxy.net.dial import Dial, dial, dial_any
+from gproxy.net.dial import Dial, dial
 from gproxy.net.listener import ProxyServer, listen, never_crowded
 from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
 from gproxy.router import Router
 from gproxy.service import Service, Session, Target
+from gproxy.shared import Shared
 from gproxy.statsd import StatsdReporter
 from gproxy.tcp import TcpService
 from gproxy.timeouts import TimeoutManager, sweep_interval
@@ -50,12 +53,21 @@ _KILLS = 3  # an http session tells its client, lingers, and ends
 _FLUSH_TIMEOUT = 1.0  # seconds for the last log lines
 
 
+class Share(NamedTuple):
+    """A worker's part, where it is one of several processes."""
+
+    shared: Shared
+    slot: int
+    sockets: Mapping[str, Sequence[Socket]]  # listening already, by the names of listeners
+
+
 class Worker:
     """One process's balancer. `start()` returns when it serves; `drain()` or `stop()` end it."""
 
     def __init__(
         self,
         config: Config,
+        share: Share | None = None,
         *,
         dial: Dial = dial,
         resolve: Resolve = resolve,
@@ -63,18 +75,21 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ):
-        """ConfigError where a policy can't be loaded; LogTargetError where the access log can't be opened."""
+        """`share` makes it one of several processes; by itself it checks its backends and reports to StatsD, too.
+
+        ConfigError where a policy can't be loaded; LogTargetError where the access log can't be opened."""
         self.config = config
         self._clock = clock
         self._dial = dial
         self._resolve = resolve
         self._rng = rng or random.Random()
-        pairs = [(u.name, b.name) for u in config.upstreams for b in u.backends]
-        self.metrics = MetricsCollector(pairs, [x.name for x in config.listeners if x.mode is Mode.HTTP])
+        self._share = share
+        self.metrics = MetricsCollector.of(config) if share is None else share.shared.row(share.slot)
         self.router = Router()
         self.sessions: set[Session] = set()
         self._servers: list[ProxyServer] = []
         self.upstreams = {u.name: self._upstream(u) for u in config.upstreams}
+        self.board = None if share is None else BoardReader(share.shared, self.upstreams.values())
         self._sink = self._access_sink()
         access = None
         if self._sink is not None:
@@ -82,7 +97,7 @@ class Worker:
             self._sink.before_flush = access.catch_up
         self.services = [self._service(listener, access) for listener in config.listeners]
         self.names = NameWatcher(list(self.upstreams.values()), resolve)
-        self.health = HealthMonitor(self._checks(), probe=probe, clock=clock, rng=self._rng)
+        self.health = self._monitor(probe)
         self.timeouts = TimeoutManager(
             lambda: self.sessions,
             self.upstreams.values(),
@@ -99,6 +114,11 @@ class Worker:
 
         Clients that come earlier wait in the kernel's backlog: for the look-ups and one round of checks.
         """
+        self.prepare()
+        self.serve()
+
+    def prepare(self) -> None:
+        """All of it but the serving."""
         try:
             self._bind()
         except BindError:
@@ -107,31 +127,52 @@ class Worker:
         if self._sink is not None:
             self._sink.start()
         self.names.first_round(LOOKUP_TIMEOUT)
-        self.health.first_round(max((u.health_check.timeout for u in self.config.upstreams), default=0.0) + 0.5)
+        if self.health is not None:
+            self.health.first_round(longest_check(self.config))
+            self.health.start()
+        if self.board is not None:
+            self.board.wait_for_checks(LOOKUP_TIMEOUT + longest_check(self.config))
         self.names.start()
-        self.health.start()
         self.timeouts.start()
         if self.statsd is not None:
             self.statsd.start()
+
+    def serve(self) -> None:
+        """Accept clients."""
         for service in self.services:
             assert service.server is not None
             service.server.start()
-            log.info("listener %s: serving on %s", service.name, service.server.url)
+            if self._share is None:
+                log.info("listener %s: serving on %s", service.name, service.server.url)
         self.timeouts.sweep()
 
     def address(self, listener: str) -> Any:
         """Where a listener really listens, as getsockname() has it: for port 0."""
         return next(s.server.address for s in self.services if s.name == listener and s.server is not None)
 
+    def pulse(self) -> None:
+        """Of several processes: say that this one lives, and look what the others say. Ten times a second."""
+        assert self._share is not None
+        assert self.board is not None
+        self.metrics.catch_up()
+        self.board.look()
+        self._share.shared.alive(self._share.slot)
+
     # Ending.
 
-    def drain(self, timeout: float) -> bool:
-        """Stop accepting and wait for the sessions to end by themselves; whether they all did."""
+    def drain(self, timeout: float, *, gently: bool = False) -> bool:
+        """Stop accepting and wait for the sessions to end by themselves; whether they all did.
+
+        Gently, because another process serves on: idle keep-alive clients may stay until their next response, which
+        tells them to leave. To close them would meet a request that is on its way now and then.
+        """
         self._stop_accepting()
+        gevent.sleep(0)  # who was accepted just now becomes a session
         for service in self.services:
             service.drain()
-        for session in tuple(self.sessions):
-            session.drain()
+        if not gently:
+            for session in tuple(self.sessions):
+                session.drain()
         deadline = self._clock() + timeout
         while self.sessions and (left := deadline - self._clock()) > 0:
             gevent.sleep(min(left, _DRAIN_LOOK))
@@ -142,7 +183,8 @@ class Worker:
         self._stop_accepting()
         self._kill_sessions()
         for part in (self.names, self.health, self.timeouts):
-            part.stop()
+            if part is not None:
+                part.stop()
         for upstream in self.upstreams.values():
             upstream.close()
         if self.statsd is not None:
@@ -188,20 +230,20 @@ class Worker:
     def _bind(self) -> None:
         room = descriptor_room(self.config)
         share = len(self.config.listeners) > 1  # one listener's own limit says it all
-        wanted = max(listener.max_connections for listener in self.config.listeners)
-        if wanted > room:
-            log.warning(
-                "max_connections is %d, but the descriptors suffice for %d sessions: see ulimit -n", wanted, room
-            )
         for service, settings in zip(self.services, self.config.listeners, strict=True):
-            sock = self._listen(settings)
+            sock, *more = self._sockets(settings)
             service.server = ProxyServer(
                 sock,
                 service.serve,
                 min(settings.max_connections, room),
                 (lambda: sum(s.active for s in self._servers) >= room) if share else never_crowded,
             )
+            if self._share is not None:
+                service.server.borrow(more)
             self._servers.append(service.server)
+
+    def _sockets(self, settings: ListenerSettings) -> Sequence[Socket]:
+        return [self._listen(settings)] if self._share is None else self._share.sockets[settings.name]
 
     def _listen(self, settings: ListenerSettings) -> Socket:
         try:
@@ -210,24 +252,14 @@ class Worker:
             raise BindError(f"cannot listen on {settings.bind}: {error}") from error
         return listen(endpoint, settings.backlog)
 
-    def _checks(self) -> list[Checked]:
-        return [self._check(upstream, b) for upstream in self.upstreams.values() for b in upstream.backends]
-
-    def _check(self, upstream: Upstream, backend: Backend) -> Checked:
-        settings = upstream.settings.health_check
-
-        def connect(timeout: float) -> Socket:
-            endpoints = backend.endpoints
-            if settings.port is not None:
-                endpoints = tuple(e.with_port(settings.port) for e in endpoints)
-            return dial_any(endpoints, timeout, self._dial)
-
-        lender = backend if settings.use_pool and upstream.shares else None
-        target = ProbeTarget(settings, settings.host or _host_of(backend), connect, lender, self._clock)
-        return Checked(backend.health, target, lambda why: upstream.flipped(backend, why))
+    def _monitor(self, probe: Callable[[ProbeTarget], None]) -> HealthMonitor | None:
+        if self._share is not None:
+            return None  # the steward checks for all
+        checks = checks_of(self.upstreams.values(), Upstream.flipped, dial=self._dial, clock=self._clock)
+        return HealthMonitor(checks, probe=probe, clock=self._clock, rng=self._rng)
 
     def _reporter(self) -> StatsdReporter | None:
-        if self.config.statsd is None:
+        if self.config.statsd is None or self._share is not None:
             return None
         return StatsdReporter(self.config.statsd, self.config.metrics_interval, self.metrics)
 
@@ -264,12 +296,6 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {len(self.sessions)} sessions, {list(self.upstreams.values())!r}>"
-
-
-def _host_of(backend: Backend) -> str:
-    """What a check names as Host where the configuration names none."""
-    address = backend.settings.address
-    return "localhost" if address.is_unix else str(address)
 
 
 def load_choice(settings: UpstreamSettings) -> PythonChoice:

@@ -266,7 +266,7 @@ class Random:
 # --- by client or key ------------------------------------------------------------------
 
 
-class _HashRing:
+class HashRing:
     """A consistent hash ring over all members.
 
     Each member owns points on a circle; a key belongs to the first point at or after its
@@ -319,7 +319,7 @@ class _HashRing:
         self._seen = candidates
 
 
-class SourceHash(_HashRing):
+class SourceHash(HashRing):
     """A client keeps its backend. Clients of unix sockets have no address and share one point."""
 
     __slots__ = ()
@@ -328,7 +328,7 @@ class SourceHash(_HashRing):
         return self.owner(request.client, candidates)
 
 
-class KeyHash(_HashRing):
+class KeyHash(HashRing):
     """Requests with the same key go to the same backend; those without one by turns, as HAProxy's `balance hdr`."""
 
     __slots__ = ("_turns",)

@@ -76,6 +76,13 @@ class BackendHealth:
     def operational(self) -> Operational:
         return self._operational
 
+    def told(self, state: Operational) -> bool:
+        """Somebody else checks it, and says so; whether that is news. What came before counts no more."""
+        news = state is not self._operational
+        if news:
+            self._operational, self._last, self._streak = state, None, 0
+        return news
+
     @property
     def successes(self) -> int:
         """Successful checks in a row, up to the last one."""

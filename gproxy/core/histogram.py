@@ -41,7 +41,12 @@ def _slot(seconds: float) -> int:
 
 
 _SHORT_SECONDS = 0.0625  # seconds
-_SHORT = bytes(_slot(ticks / _TICKS) for ticks in range(int(_SHORT_SECONDS * _TICKS)))
+# Slots by ticks. What lies below the lowest octave is in slot 0; an octave's slots are twice as wide as the last one's.
+_SHORT = bytes(_SUBBUCKETS) + b"".join(
+    bytes((_SUBBUCKETS * octave + sub,)) * 2**octave
+    for octave in range(int(_SHORT_SECONDS * _TICKS / _SUBBUCKETS).bit_length() - 1)
+    for sub in range(_SUBBUCKETS)
+)
 
 
 class Histogram:
@@ -52,6 +57,11 @@ class Histogram:
     def __init__(self, view: memoryview[int], base: int = 0) -> None:
         self._view = view
         self._base = base
+
+    @property
+    def base(self) -> int:
+        """The first of its slots."""
+        return self._base
 
     def record(self, seconds: float) -> None:
         # Hot, once or twice per request: most durations are short, and their slots stand in a table.

@@ -46,17 +46,22 @@ def alike(one: float, other: float) -> bool:
 class IdleLimit:
     """What is known of one backend's keep-alive time."""
 
-    __slots__ = ("_confirmed", "_longest", "_promised", "_seen_at", "_shortest")
+    __slots__ = ("_confirmed", "_inherited", "_longest", "_promised", "_seen_at", "_shortest")
 
     def __init__(self) -> None:
         self._promised = _Shortest()
         self._confirmed = _Shortest()
+        self._inherited = _Shortest()
         self._seen_at = -inf  # the last sighting: when its first closing was, and its idle times
         self._shortest = self._longest = inf
 
     def promised(self, timeout: float, now: float) -> None:
         """A response said for how long its connection would be kept."""
         self._promised.add(timeout, now)
+
+    def inherit(self, limit: float, now: float) -> None:
+        """A `limit` that another process has learned."""
+        self._inherited.add(limit, now)
 
     def closed(self, idle: float, now: float) -> None:
         """The backend closed a connection that had been idle for so long."""
@@ -74,7 +79,8 @@ class IdleLimit:
         known = min(self._promised.value(now), self._confirmed.value(now))
         if now - self._seen_at < DOUBT and self._is_sighting():
             known = min(known, self._shortest)
-        return inf if known == inf else lend_until(known)
+        own = inf if known == inf else lend_until(known)
+        return min(own, self._inherited.value(now))
 
     def _is_sighting(self) -> bool:
         return alike(self._shortest, self._longest)

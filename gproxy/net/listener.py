@@ -14,13 +14,14 @@ import stat
 from _socket import (
     AF_UNIX,
     SO_REUSEADDR,
+    SO_REUSEPORT,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
 )
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gevent import get_hub
@@ -39,7 +40,18 @@ Serve = Callable[[Socket, Any], None]
 
 
 def listen(endpoint: Endpoint, backlog: int) -> Socket:
-    """A listening, non-blocking socket; BindError says why there is none.
+    """A listening, non-blocking socket; BindError says why there is none."""
+    sock = bind(endpoint)
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(endpoint, error) from error
+    return sock
+
+
+def bind(endpoint: Endpoint, *, shared: bool = False) -> Socket:
+    """A bound, non-blocking socket; BindError says why there is none. `shared` lets more be bound to its address.
 
     Accepted sockets inherit its options, which spares each session the system calls.
     """
@@ -52,13 +64,26 @@ def listen(endpoint: Endpoint, backlog: int) -> Socket:
             _remove_stale(endpoint.sockaddr)
         else:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
             set_stream_options(sock)
         sock.bind(endpoint.sockaddr)
-        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise _bind_error(endpoint, error) from error
     return sock
+
+
+def bind_only(endpoint: Endpoint) -> None:
+    """See whether an address can be had; BindError says why not."""
+    sock = Socket(endpoint.family, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.bind(endpoint.sockaddr)
+    except OSError as error:
+        raise _bind_error(endpoint, error) from error
+    finally:
+        sock.close()
 
 
 def never_crowded() -> bool:
@@ -102,6 +127,14 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         self._starved = False
         self._calm_at = 0.0  # on the loop's clock: with no shortage until then, it is over
         self._resume_timer: Any = None
+        self._more: Sequence[Socket] = ()
+        self._more_watchers: list[Any] = []
+        self._borrowed = False
+
+    def borrow(self, more: Sequence[Socket]) -> None:
+        """The sockets are another process's, who removes their paths; clients of `more` are accepted as well."""
+        self._borrowed = True
+        self._more = more
 
     @property
     def url(self) -> str:
@@ -115,6 +148,27 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def full(self) -> bool:
         return self.active >= self.max_connections or self._crowded()
+
+    def start_accepting(self) -> None:
+        super().start_accepting()
+        if not self._more_watchers:
+            self._more_watchers = [self.loop.io(sock.fileno(), 1) for sock in self._more]
+            for watcher, sock in zip(self._more_watchers, self._more, strict=True):
+                watcher.start(self._read_more, sock)
+
+    def stop_accepting(self) -> None:
+        super().stop_accepting()
+        for watcher in self._more_watchers:
+            watcher.stop()
+            watcher.close()
+        self._more_watchers.clear()
+
+    def _read_more(self, sock: Socket) -> None:
+        own, self.socket = self.socket, sock
+        try:
+            self._do_read()
+        finally:
+            self.socket = own
 
     def do_read(self) -> tuple[Socket, Any] | None:
         """Accept one client as a bare non-blocking socket; None when there is none now."""
@@ -165,7 +219,9 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         self.greenlets.close()
         path = self.address if isinstance(self.address, str) and hasattr(self, "socket") else ""
         super().close()
-        if path:
+        for sock in self._more:
+            sock.close()
+        if path and not self._borrowed:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 

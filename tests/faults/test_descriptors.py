@@ -48,14 +48,14 @@ def works(proxy: Gproxy, listener: str) -> bool:
 def allow(proxy: Gproxy, more: int) -> int:
     """Leave it so many descriptors beside those in use, whatever it planned for; the limit."""
     limit = proxy.descriptors() + more
-    _, hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    _, hard = resource.prlimit(proxy.worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.worker, resource.RLIMIT_NOFILE, (limit, hard))
     return limit
 
 
 def test_it_raises_its_soft_limit_to_the_hard_one(tmp_path):
     with Gproxy(tmp_path, config(1), limit=1024, soft_limit=128, environ={"B1": "127.0.0.1:1"}) as proxy:
-        limits = Path(f"/proc/{proxy.process.pid}/limits").read_text()
+        limits = Path(f"/proc/{proxy.worker}/limits").read_text()
         assert re.search(r"Max open files +1024 +1024 ", limits)
 
 

@@ -335,7 +335,7 @@ def test_no_response_reaches_another_client(tmp_path):
     with MarkedOrigin("b1") as b1, MarkedOrigin("b2") as b2:
         with Gproxy(tmp_path, CONFIG, environ={"B1": b1.address, "B2": b2.address}) as proxy:
             check(proxy, Client)
-        assert b1.connections + b2.connections < REQUESTS / 2  # they were shared
+        assert b1.connections + b2.connections < REQUESTS * 3 / 4  # they were shared
 
 
 @pytest.mark.parametrize("pool", ["{size: 2}", "{size: 2, preconnect: 1}"])
@@ -347,4 +347,4 @@ def test_no_response_reaches_another_client_where_all_heads_are_alike(tmp_path, 
         config = PLAIN_CONFIG.replace("POOL", pool)
         with Gproxy(tmp_path, config, environ={"B1": b1.address, "B2": b2.address}) as proxy:
             check(proxy, make)
-        assert b1.connections + b2.connections < REQUESTS / 2  # they were shared
+        assert b1.connections + b2.connections < REQUESTS * 3 / 4  # they were shared

@@ -83,13 +83,3 @@ def test_without_sessions_it_ends_at_once(start):
     with start("1h") as proxy:
         assert proxy.stop() == 0
         assert proxy.log().splitlines()[-1].endswith("stopped")
-
-
-def test_sighup_is_noted_and_changes_nothing(start, backend):
-    with start("1h") as proxy, session(proxy, backend) as (client, server):
-        proxy.signal(signal.SIGHUP)
-        proxy.wait_for_log("SIGHUP: reloading comes in a later version")
-        client.sendall(b"still there")
-        assert read(server, 11) == b"still there"
-        with session(proxy, backend):
-            pass

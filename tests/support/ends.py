@@ -190,7 +190,10 @@ def black_holed(origin: Origin) -> Iterator[None]:
 
 def is_dialling(proxy: Gproxy, port: int) -> bool:
     """Whether gproxy waits for the answer of a backend on this port of IPv4."""
-    directory = Path(f"/proc/{proxy.process.pid}")
+    return any(_is_dialling(Path(f"/proc/{pid}"), port) for pid in proxy.processes().values())
+
+
+def _is_dialling(directory: Path, port: int) -> bool:
     rows = [line.split() for line in (directory / "net/tcp").read_text().splitlines()[1:]]
     dials = {f"socket:[{row[9]}]" for row in rows if row[3] == _SYN_SENT and row[2].endswith(f":{port:04X}")}
     return not dials.isdisjoint(_links(directory / "fd"))

@@ -33,6 +33,23 @@ def gproxy(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+def processes_of(master: int) -> dict[str, int]:
+    """A master's present children, by what they are called."""
+    found = {}
+    for pid in map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("gproxy-")] = pid
+    return found
+
+
+def wait_until_stopped(pid: int) -> None:
+    """SIGSTOP takes a moment."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, f"process {pid} was not stopped"
+        time.sleep(0.001)
+
+
 class Gproxy:
     """`with Gproxy(tmp_path, yaml) as proxy:` it serves when the block begins, and is gone after it.
 
@@ -111,15 +128,25 @@ class Gproxy:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def processes(self) -> dict[str, int]:
+        """Its present children, by what they are called: `worker0`, `steward`."""
+        return processes_of(self.process.pid)
+
+    @property
+    def worker(self) -> int:
+        """The process id of its first worker."""
+        return self.processes()["worker0"]
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """What clients do meanwhile is there when it goes on."""
-        self.signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        """What clients do meanwhile is there when its worker goes on."""
+        worker = self.worker
+        os.kill(worker, signal.SIGSTOP)
+        wait_until_stopped(worker)
         try:
             yield
         finally:
-            self.signal(signal.SIGCONT)
+            os.kill(worker, signal.SIGCONT)
 
     def wait(self, timeout: float = STOP_TIMEOUT) -> int:
         """Its exit status."""
@@ -131,17 +158,17 @@ class Gproxy:
         return self.wait()
 
     def descriptors(self) -> int:
-        """How many it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """How many its worker has open."""
+        return len(os.listdir(f"/proc/{self.worker}/fd"))
 
     def rss(self) -> int:
-        """Resident memory in bytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        """Resident memory of its worker in bytes."""
+        pages = int(Path(f"/proc/{self.worker}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def cpu(self) -> float:
-        """CPU seconds used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        """CPU seconds that its worker has used so far."""
+        fields = Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self) -> Gproxy:

@@ -11,11 +11,13 @@ import gevent
 import pytest
 
 from gproxy import config
+from gproxy.building import checks_of
 from gproxy.core.settings import HealthCheckSettings, Probe
 from gproxy.metrics import BackendStats
 from gproxy.net.dial import dial
 from gproxy.probes import ProbeFailed, ProbeTarget, probe
 from gproxy.probes_http import BODY_LIMIT
+from gproxy.upstream import Upstream
 from gproxy.worker import Worker
 from tests.support.embedded import EmbeddedHttp, backend
 from tests.support.http_peer import (
@@ -134,15 +136,20 @@ def test_one_that_was_dialled_ahead_will_do(played: PlayedBackend) -> None:
         assert borrowed(proxy) == 0
 
 
-def test_with_nothing_idle_it_dials_and_the_pool_has_no_part_in_it(proxy: EmbeddedHttp, played: PlayedBackend) -> None:
+def test_with_nothing_idle_it_dials_and_leaves_the_connection_to_the_next_check(
+    proxy: EmbeddedHttp, played: PlayedBackend
+) -> None:
     check = Check(proxy, played)
     server = played.accept()
-    asked(server, b"close")
-    assert borrowed(proxy) == 0
+    asked(server)
+    assert borrowed(proxy) == 1
     server.send(ok())
     assert check.outcome() == "passed"
-    assert server.rest() == (b"", End.FIN)
-    assert (idle(proxy), borrowed(proxy), session_counts(proxy)) == (0, 0, (0, 0, 0))
+    assert (idle(proxy), borrowed(proxy), session_counts(proxy)) == (1, 0, (0, 0, 0))
+    check = Check(proxy, played)
+    asked(server)
+    server.send(ok())
+    assert check.outcome() == "passed"
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
@@ -154,8 +161,8 @@ def test_a_used_connection_that_dies_unanswered_is_no_failure(
     asked(server)
     getattr(server, end)()
     fresh = played.accept()
-    asked(fresh, b"close")
-    assert (idle(proxy), borrowed(proxy)) == (0, 0)
+    asked(fresh)
+    assert (idle(proxy), borrowed(proxy)) == (0, 1)
     fresh.send(ok())
     assert check.outcome() == "passed"
 
@@ -459,5 +466,5 @@ def test_the_pool_lends_where_connections_are_shared(check: str, pool: str, lend
     upstreams: {{app: {{{pool} health_check: {{{check}}}, backends: [{{address: "127.0.0.1:1"}}]}}}}
     """
     worker = Worker(config.parse(text, "test", {}))
-    (checked,) = worker._checks()
+    (checked,) = checks_of(worker.upstreams.values(), Upstream.flipped)
     assert checked.target.lender is (worker.upstreams["app"].backends[0] if lends else None)

@@ -1,0 +1,74 @@
+"""Channel: how the master and a child tell one another what to do and what has happened.
+
+A pair of unix sockets that keep messages apart. A message is a short JSON object; the end of the channel says that
+the other process has ended, however it did.
+
+| to a child | |
+|---|---|
+| `{"do": "drain", "timeout": 30, "gently": true}` | a worker: end in order; gently, where others serve; or stricter |
+| `{"do": "serve"}` | a worker: all are ready, accept clients |
+| `{"do": "stop"}` | end at once |
+| `{"do": "reopen"}` | a worker: open the access log anew |
+| `{"do": "report"}` | the steward: nobody else reports to StatsD now |
+| `{"do": "retire"}` | the steward: another master's reports the gauges |
+| `{"do": "over", "generation": 3}` | the steward: an earlier configuration's last session has ended |
+
+| to the master | |
+|---|---|
+| `{"said": "ready"}` | it can serve |
+| `{"said": "failed", "why": "..."}` | it can't start; it ends with status 2 |
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
+from typing import Any
+
+_LONGEST = 64 * 1024  # bytes
+
+Message = dict[str, Any]
+
+
+class Channel:
+    """One end. Never waits."""
+
+    def __init__(self, sock: socket):
+        sock.setblocking(False)
+        self._sock = sock
+        self.over = False  # the other end has gone
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        one, other = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        return cls(one), cls(other)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, **message: Any) -> None:
+        """Tell the other side; nothing happens where it has gone, or does not listen any more."""
+        with suppress(OSError):
+            self._sock.send(json.dumps(message).encode()[:_LONGEST])
+
+    def receive(self) -> list[Message]:
+        """What has come since the last time; `over` is set at the end."""
+        messages: list[Message] = []
+        while True:
+            try:
+                data = self._sock.recv(_LONGEST)
+            except BlockingIOError:
+                return messages
+            except OSError:
+                data = b""
+            if not data:
+                self.over = True
+                return messages
+            messages.append(json.loads(data))
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.fileno()}{' over' if self.over else ''}>"

@@ -1,0 +1,102 @@
+"""Steward: the one process that checks the backends and reports to StatsD, for all workers.
+
+It serves no client. What it finds out stands on the board of the shared memory (shared.py), where the workers read
+it. Its death is no outage: they go on with what they know until the next one has started.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gproxy.building import checks_of, longest_check
+from gproxy.core.balance import RoundRobin
+from gproxy.core.settings import Config, UpstreamSettings
+from gproxy.discovery import NameWatcher
+from gproxy.health import HealthMonitor
+from gproxy.net.resolve import LOOKUP_TIMEOUT
+from gproxy.shared import Shared, Totals
+from gproxy.statsd import StatsdReporter
+from gproxy.timeouts import TimeoutManager
+from gproxy.upstream import Backend, Upstream
+
+log = logging.getLogger("gproxy.steward")
+
+_LOOK = 1.0  # seconds between looks at pools and gauges
+
+
+def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
+    """Its pools serve checks alone."""
+    return replace(settings, pool=replace(settings.pool, preconnect=0))
+
+
+class Steward:
+    """For one configuration. `start`, then `report` when no earlier one reports any more, then `stop`."""
+
+    def __init__(self, config: Config, shared: Shared, earlier: Iterable[Shared] = ()):
+        """`earlier` are configurations whose last sessions are still about: they are counted, too."""
+        self.shared = shared
+        self.metrics = shared.steward_row()
+        self._totals = Totals(shared, earlier)
+        self.upstreams = [
+            Upstream(_without_clients(settings), self.metrics, lambda _backends: RoundRobin())
+            for settings in config.upstreams
+        ]
+        for upstream in self.upstreams:
+            upstream.speaks = False  # what is inherited is no news
+            for backend in upstream.backends:
+                backend.inherit(shared.line(upstream.name, backend.name))
+            upstream.speaks = True
+        self._names = NameWatcher(self.upstreams)
+        self._longest_check = longest_check(config)
+        self._health = HealthMonitor(checks_of(self.upstreams, self._flipped))
+        self._sweeper = TimeoutManager(lambda: (), self.upstreams, _LOOK)
+        self._statsd = None
+        self._reports = False
+        if config.statsd is not None:
+            self._statsd = StatsdReporter(config.statsd, config.metrics_interval, self._totals)
+
+    def start(self) -> None:
+        """Check everybody of whom nothing is known, tell the workers that this is done, and go on checking."""
+        self._names.first_round(LOOKUP_TIMEOUT)
+        self._health.first_round(self._longest_check)
+        self.shared.checked = True
+        self._names.start()
+        self._health.start()
+        self._sweeper.sweep()
+        self._sweeper.start()
+
+    def report(self) -> None:
+        """Push to StatsD from now on."""
+        if self._statsd is not None:
+            self._statsd.start()
+            self._reports = True
+
+    def retire(self) -> None:
+        """Another master's steward reports as well: its gauges count, and of ours only what is still counted."""
+        if self._statsd is not None:
+            self._statsd.gauges = False
+
+    def over(self, earlier: Shared) -> None:
+        """The last session of an earlier configuration has ended."""
+        if self._statsd is not None and self._reports:
+            self._statsd.push()  # some of its names may not live on
+        self._totals.over(earlier)
+
+    def stop(self) -> None:
+        for part in (self._names, self._health, self._sweeper):
+            part.stop()
+        for upstream in self.upstreams:
+            upstream.close()
+        if self._statsd is not None and self._reports:
+            self._statsd.stop()
+
+    def _flipped(self, upstream: Upstream, backend: Backend, why: str) -> None:
+        self.shared.line(upstream.name, backend.name).operational = backend.health.operational
+        self.shared.changed()
+        upstream.flipped(backend, why)
+
+    def __repr__(self) -> str:
+        return f"<Steward at {time.monotonic():.0f} s, {self.upstreams!r}>"
