@@ -1,7 +1,8 @@
 """What each proxy is told: alike in tcp mode, and alike in http mode.
 
-None of them checks its backends or ends an idle session; each has one worker, three
-backends (one for idle sessions) and round robin. In http mode:
+Unless a measurement asks for more, none of them checks its backends or ends an idle
+session; each has one worker, three backends (one for idle sessions) and round robin.
+In http mode:
 
 - Each keeps up to POOL_SIZE idle connections per backend and uses them for any client.
   HAProxy needs `http-reuse always` for that: under `safe`, its default, the first
@@ -23,10 +24,13 @@ from origins import nginx_build, nginx_user
 from processes import MissingToolError
 
 POOL_SIZE = 128
+CHANGING_DRAIN_SECONDS = 60  # longer than what a download takes
+GPROXY_PID_FILE = "gproxy.pid"
+NGINX_PID_FILE = "nginx.pid"
 
 HAPROXY_CONF = """
 global
-    nbthread 1
+    nbthread {workers}
     maxconn {connections}
     {tune}
 defaults
@@ -45,9 +49,9 @@ NGINX_CONF = """
 {load_module}
 daemon off;
 {user}
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
-pid {directory}/nginx.pid;
+pid {directory}/{pid_file};
 error_log {directory}/nginx-error.log error;
 events {{ worker_connections 20000; }}
 {block}
@@ -101,8 +105,9 @@ GPROXY_CONF = """
 load_balancer:
   connection_idle_timeout: 600
   stall_timeout: 600
-  drain_timeout: 1
-workers: 1
+  drain_timeout: {drain_timeout}
+workers: {workers}
+{pid_file}
 listeners:
   - name: bench
     bind: 127.0.0.1:{port}
@@ -113,9 +118,9 @@ upstreams:
   origin:
     balance: round_robin
     {pool}
-    health_check: {{type: none}}
+    health_check: {{type: {check}}}
     backends: [{backends}]
-log: {{level: warning, access: "{access}"}}
+log: {{level: {level}, access: "{access}"}}
 """
 
 CADDY_CONF = """
@@ -145,11 +150,15 @@ class Setup:
 
     directory: Path
     backends: tuple[int, ...]
-    core: int
+    core: int | None  # None: any
     files: int  # descriptors that a process may open
     mode: str = "tcp"  # or "http"
     access_log: bool = False  # in http mode, into access_file()
     haproxy_pipe: int | None = None  # bytes; None: HAProxy does not splice
+    workers: int = 1  # HAProxy has threads instead
+    changing: bool = False  # it will be reloaded and upgraded while it has sessions
+    checked: bool = False  # gproxy checks its backends, as it does by default
+    gproxy_level: str = "warning"  # of its log
 
     @property
     def connections(self) -> int:
@@ -172,12 +181,22 @@ def haproxy_config(setup: Setup, port: int) -> str:
     pool = f" pool-max-conn {POOL_SIZE}" if setup.http else ""
     return HAPROXY_CONF.format(
         connections=setup.connections,
-        tune=f"maxpipes 64\n    tune.pipesize {setup.haproxy_pipe}" if setup.haproxy_pipe else "",
+        workers=setup.workers,
+        tune="\n    ".join(_haproxy_tuning(setup)),
         mode=setup.mode,
         options="\n    ".join(_haproxy_options(setup)),
         port=port,
         backends="\n    ".join(f"server b{each} 127.0.0.1:{each}{pool}" for each in setup.backends),
     )
+
+
+def _haproxy_tuning(setup: Setup) -> list[str]:
+    tuning = ["maxpipes 64", f"tune.pipesize {setup.haproxy_pipe}"] if setup.haproxy_pipe else []
+    if setup.changing:
+        # A new worker gets the listening sockets from the one before it, so that no port closes meanwhile.
+        tuning.append(f"stats socket {setup.directory}/haproxy.sock mode 600 level admin expose-fd listeners")
+        tuning.append(f"hard-stop-after {CHANGING_DRAIN_SECONDS}s")
+    return tuning
 
 
 def _haproxy_options(setup: Setup) -> list[str]:
@@ -204,7 +223,9 @@ def nginx_config(setup: Setup, port: int) -> str:
     return NGINX_CONF.format(
         load_module=f"load_module {module};" if module else "",
         user=nginx_user(),
+        workers=setup.workers,
         files=setup.files,
+        pid_file=NGINX_PID_FILE,
         directory=setup.directory,
         block=block,
     )
@@ -214,7 +235,12 @@ def gproxy_config(setup: Setup, port: int) -> str:
     return GPROXY_CONF.format(
         port=port,
         mode=setup.mode,
+        workers=setup.workers,
+        drain_timeout=CHANGING_DRAIN_SECONDS if setup.changing else 1,
+        pid_file=f"pid_file: {setup.directory}/{GPROXY_PID_FILE}" if setup.changing else "",
         connections=setup.connections,
+        check="tcp" if setup.checked else "none",
+        level=setup.gproxy_level,
         pool=f"pool: {{size: {POOL_SIZE}, reuse: safe}}" if setup.http else "",
         backends=", ".join(f'"127.0.0.1:{each}"' for each in setup.backends),
         access=setup.access_target("gproxy"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from configs import POOL_SIZE, Setup
 from origins import BACKENDS, BULK_BYTES, Holder, connections_accepted
 from processes import BenchError, cpu_of, rss_bytes
 from proxies import Kind, Proxy
+from wrk import WrkSummary
 
 CONNECTIONS = 64
 BULK_CONNECTIONS = 4
@@ -100,12 +100,12 @@ class Load:
 
 def parse_wrk(output: str) -> int:
     """The completed requests; BenchError when one of them failed."""
-    if bad := re.search(r"Socket errors: .*|Non-2xx or 3xx responses: \d+", output):
-        raise BenchError(f"wrk: {bad[0].strip()}")
-    done = re.search(r"(\d+) requests in ", output)
-    if done is None or done[1] == "0":
+    summary = WrkSummary.parse(output)
+    if summary.failures:
+        raise BenchError(f"wrk: {summary.complaint}")
+    if not summary.requests:
         raise BenchError(f"wrk completed nothing: {output.strip()[-200:]}")
-    return int(done[1])
+    return summary.requests
 
 
 def run_tool(command: Sequence[str], seconds: int) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import BenchError, Child, free_port, running
+from processes import BenchError, Child, free_port, free_ports, running
 
 SMALL_BODY = "x" * 100
 BULK_BYTES = 64 << 20
+BULK_FILE = "bulk"  # in the origin's directory
+COUNTED_LOG = "origin-counted.log"
 BACKENDS = 3
 
 ORIGIN_CONF = """
@@ -27,6 +29,7 @@ error_log {directory}/origin-error.log error;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
+    log_format outcome "$status $request_completion";
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -40,6 +43,8 @@ http {{
         {listens}
         location = /small {{ return 200 "{body}"; }}
         location = /traced {{ add_header X-Trace $http_x_trace; return 200 "{body}"; }}
+        location = /counted {{ access_log {directory}/{counted} outcome; return 200 "{body}"; }}
+        location = /port {{ return 200 "$server_port"; }}
         location = /connections {{ return 200 "$connection"; }}
         location = /bulk {{ root {directory}; }}
     }}
@@ -63,6 +68,18 @@ def connections_accepted(port: int) -> int:
         raise BenchError(f"the origin does not answer: {error}") from error
 
 
+def answered_in_full(directory: Path) -> int:
+    """How many requests for /counted the origin has answered with 200 to the last byte so far.
+
+    It writes a line for each at once: the number is exact, and late by nothing.
+    """
+    try:
+        with (directory / COUNTED_LOG).open("rb") as file:
+            return sum(1 for line in file if line == b"200 OK\n")
+    except OSError as error:
+        raise BenchError(f"the origin counts nothing: {error}") from error
+
+
 def nginx_user() -> str:
     """Without it nginx's workers, when root starts them, could not read our directory."""
     return "user root;" if os.geteuid() == 0 else ""
@@ -76,14 +93,24 @@ def write_bulk_file(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def http_origin(directory: Path, core: int, files: int) -> Iterator[Origins]:
-    """nginx with a small response at /small, one that repeats X-Trace at /traced, and the 64 MiB file at /bulk."""
-    write_bulk_file(directory / "bulk")
-    ports = tuple(free_port() for _ in range(BACKENDS))
+def http_origin(directory: Path, core: int | None, files: int, backends: int = BACKENDS) -> Iterator[Origins]:
+    """nginx with as many ports, and on each of them:
+
+    /small        a small response
+    /traced       one that repeats X-Trace
+    /counted      a small response, for answered_in_full()
+    /port         the number of the port that was asked
+    /connections  for connections_accepted()
+    /bulk         a file of 64 MiB
+    """
+    write_bulk_file(directory / BULK_FILE)
+    ports = free_ports(backends)
     listens = " ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
     config = directory / "origin.conf"
     config.write_text(
-        ORIGIN_CONF.format(user=nginx_user(), files=files, directory=directory, listens=listens, body=SMALL_BODY)
+        ORIGIN_CONF.format(
+            user=nginx_user(), files=files, directory=directory, listens=listens, body=SMALL_BODY, counted=COUNTED_LOG
+        )
     )
     command = ["nginx", "-p", str(directory), "-e", str(directory / "origin-error.log"), "-c", str(config)]
     with running(Child(command, directory / "origin.log", core)) as child:

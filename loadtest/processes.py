@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,17 +48,34 @@ class Cores:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, below the range of outgoing connections.
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Loopback ports that nobody listens on, all different, below the range of outgoing connections.
 
     A port that the kernel chose (bind 0) could be taken as the source port of one of
     the load generator's thousands of connections before the server binds it.
     """
     low = int((PROC / "sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(max(1024, low - 15000), low), 200):
+    found: list[int] = []
+    for port in random.sample(range(max(1024, low - 15000), low), 200 + 2 * count):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
-    raise BenchError("no free port on 127.0.0.1")
+            found.append(port)
+        if len(found) == count:
+            return tuple(found)
+    raise BenchError(f"no {count} free ports on 127.0.0.1")
+
+
+def wait_until(reached: Callable[[], bool], seconds: float, what: str) -> float:
+    """How many seconds it took; BenchError when it takes longer than that many."""
+    start = time.monotonic()
+    while not reached():
+        if time.monotonic() - start > seconds:
+            raise BenchError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.01)
+    return time.monotonic() - start
 
 
 def accepts(port: int) -> bool:
@@ -70,12 +87,14 @@ def accepts(port: int) -> bool:
 class Child:
     """A started program, in a process group of its own, with its output in a file."""
 
-    def __init__(self, command: Sequence[str], log: Path, core: int, cwd: Path | None = None) -> None:
+    def __init__(self, command: Sequence[str], log: Path, core: int | None, cwd: Path | None = None) -> None:
+        """`core` None: on any core."""
         self.log = log
+        # taskset replaces itself by the program, so the pid is the program's own.
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
         with log.open("wb") as output:
-            # taskset replaces itself by the program, so the pid is the program's own.
             self.process = subprocess.Popen(
-                ["taskset", "-c", str(core), *command],
+                [*pinned, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -127,6 +146,31 @@ def process_tree(pid: int) -> list[int]:
     for member in tree:  # grows while it is walked
         tree.extend(parents.get(member, []))
     return tree
+
+
+def process_group(leader: int) -> list[int]:
+    """The living processes of a group, whoever their parents are; its leader may be gone."""
+    members = []
+    for entry in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, group, *_ = _stat_fields(entry)
+            if int(group) == leader and state not in "ZX":
+                members.append(int(entry.name))
+    return members
+
+
+def process_name(pid: int) -> str:
+    """What the process calls itself, at most 15 bytes; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(pid) / "comm").read_text().strip()
+    return ""
+
+
+def lives(pid: int) -> bool:
+    """A zombie does not: who was orphaned here may wait long for an init that reaps it."""
+    with contextlib.suppress(OSError):
+        return _stat_fields(PROC / str(pid))[0] not in "ZX"
+    return False
 
 
 def _stat_fields(process: Path) -> list[str]:

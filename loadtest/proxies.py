@@ -37,13 +37,18 @@ class Kind:
     @contextlib.contextmanager
     def start(self, setup: Setup) -> Iterator[Proxy]:
         port = free_port()
-        path = setup.directory / f"{self.name}.conf"
-        path.write_text(self.config(setup, port))
-        child = Child(self.command(path), self.output(setup), setup.core, REPOSITORY)
-        with running(child):
+        with running(self.launch(setup, port)) as child:
             child.wait_for(port)
             time.sleep(SETTLE_SECONDS)
             yield Proxy(self.name, child.pid, port)
+
+    def launch(self, setup: Setup, port: int) -> Child:
+        return Child(self.command(self.write_config(setup, port)), self.output(setup), setup.core, REPOSITORY)
+
+    def write_config(self, setup: Setup, port: int) -> Path:
+        path = setup.directory / f"{self.name}.conf"
+        path.write_text(self.config(setup, port))
+        return path
 
     def output(self, setup: Setup) -> Path:
         """HAProxy's access log is its standard output."""
@@ -85,6 +90,7 @@ PACKAGES = {
     "nginx": "nginx-light libnginx-mod-stream",
     "haproxy": "haproxy",
     "caddy": "caddy",
+    "ab": "apache2-utils",
 }
 
 
