@@ -4,7 +4,7 @@ Every number is a 64-bit slot of one anonymous shared mapping, written as
 `view[slot] += n` without locks: gevent's greenlets don't preempt one another, and each
 worker process has a row of its own in the same mapping (shared.py).
 
-    process-wide | per code | per http listener | per backend    | histograms
+    process-wide | per code | per listener      | per backend    | histograms
     Slot.*       | closed   | ListenerStats.*   | BackendStats.* | SLOTS each
 
 A `Snapshot` copies the slots under their StatsD names, and `changes`
@@ -89,7 +89,7 @@ class _Cell:
 
 
 class ListenerStats(_Row):
-    """The numbers of one http listener, as attributes.
+    """The numbers of one listener, as attributes; requests and responses are http's alone.
 
     Hot code spares the descriptors: `view[base + ListenerStats.REQUESTS] += 1`, and
     `view[base + status // 100] += 1` for a response of status 100 to 599.
@@ -99,7 +99,8 @@ class ListenerStats(_Row):
 
     REQUESTS: Final = 0
     CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")  # of responses, in slots 1 to 5: the status's first digit
-    SLOTS = 6
+    ACTIVE: Final = 6  # gauge: open sessions
+    SLOTS = 8
 
     requests = _Cell(REQUESTS)
     responses_1xx = _Cell(1)  # as the final answer: an upgrade's 101
@@ -107,6 +108,8 @@ class ListenerStats(_Row):
     responses_3xx = _Cell(3)
     responses_4xx = _Cell(4)
     responses_5xx = _Cell(5)
+    active = _Cell(ACTIVE)
+    rejected = _Cell(7)  # clients turned away for want of room
 
     def __init__(self, view: memoryview[int], base: int, listener: str):
         super().__init__(view, base)
@@ -118,7 +121,7 @@ class ListenerStats(_Row):
 
     def responses(self) -> Iterator[tuple[str, int]]:
         """Each class of responses, such as `2xx`, and how many there were."""
-        return zip(self.CLASSES, self.view[self.base + 1 : self.base + self.SLOTS], strict=True)
+        return zip(self.CLASSES, self.view[self.base + 1 : self.base + self.ACTIVE], strict=True)
 
 
 class BackendStats(_Row):
@@ -179,29 +182,32 @@ class MetricsCollector:
         self,
         backends: Sequence[tuple[str, str]],
         http_listeners: Sequence[str] = (),
+        tcp_listeners: Sequence[str] = (),
         view: memoryview[int] | None = None,
     ):
         """`backends` are pairs of upstream and backend name; `view` is memory of somebody else's to count in."""
         closed = Slot.COUNT
         first_listener = closed + len(Ended)
-        first_backend = first_listener + len(http_listeners) * ListenerStats.SLOTS
+        listeners = (*http_listeners, *tcp_listeners)
+        first_backend = first_listener + len(listeners) * ListenerStats.SLOTS
         histograms = first_backend + len(backends) * BackendStats.SLOTS
         self.view = _allocate(histograms + 3 * SLOTS) if view is None else view
         self._first_listener = first_listener
         self._closed = {code.value: closed + i for i, code in enumerate(Ended)}
         self._listeners = {
             name: ListenerStats(self.view, first_listener + i * ListenerStats.SLOTS, name)
-            for i, name in enumerate(http_listeners)
+            for i, name in enumerate(listeners)
         }
         self._backends = {
             pair: BackendStats(self.view, first_backend + i * BackendStats.SLOTS, *pair)
             for i, pair in enumerate(backends)
         }
         self._named = list(zip(_unique(backends), self._backends.values(), strict=True))
-        listener_names = _unique([(name,) for name in http_listeners])
+        listener_names = _unique([(name,) for name in listeners])
         self._named_listeners = [
             (name, stats) for (name,), stats in zip(listener_names, self._listeners.values(), strict=True)
         ]
+        self._named_http = self._named_listeners[: len(http_listeners)]
         self.connect_time = Histogram(self.view, histograms)
         self.session_time = Histogram(self.view, histograms + SLOTS)
         self.response_time = Histogram(self.view, histograms + 2 * SLOTS)
@@ -211,7 +217,8 @@ class MetricsCollector:
     def of(cls, config: Config, view: memoryview[int] | None = None) -> MetricsCollector:
         """For what a configuration names."""
         pairs = [(u.name, b.name) for u in config.upstreams for b in u.backends]
-        return cls(pairs, [x.name for x in config.listeners if x.mode is Mode.HTTP], view)
+        names = {mode: [x.name for x in config.listeners if x.mode is mode] for mode in Mode}
+        return cls(pairs, names[Mode.HTTP], names[Mode.TCP], view)
 
     def __repr__(self) -> str:
         accepted, active = self.view[Slot.CONNECTIONS_ACCEPTED], self.view[Slot.ACTIVE]
@@ -229,7 +236,6 @@ class MetricsCollector:
         return self._backends[upstream, name]
 
     def listener(self, name: str) -> ListenerStats:
-        """Of an http listener; tcp ones have none."""
         return self._listeners[name]
 
     def catch_up(self) -> None:
@@ -288,6 +294,7 @@ class MetricsCollector:
 
     def _gauge_slots(self) -> Iterator[int]:
         yield from (Slot.ACTIVE, Slot.HUB_LAG)
+        yield from (listener.base + ListenerStats.ACTIVE for listener in self._listeners.values())
         for stats in self._backends.values():
             yield from range(stats.base + BackendStats.FIRST_GAUGE, stats.base + BackendStats.SLOTS)
 
@@ -306,6 +313,8 @@ class MetricsCollector:
     def _gauges(self) -> Iterator[tuple[str, float]]:
         yield "active_connections_total", self.view[Slot.ACTIVE]
         yield "hub_lag", self.view[Slot.HUB_LAG] / 1000
+        for listener, numbers in self._named_listeners:
+            yield f"active_connections.{listener}", numbers.active
         for (upstream, backend), stats in self._named:
             yield f"connections_per_backend.{upstream}.{backend}", stats.active
             yield f"backend_health_status.{upstream}.{backend}", stats.healthy
@@ -320,6 +329,8 @@ class MetricsCollector:
             if self.view[slot]:  # most codes are never seen: no name, no Graphite file for those
                 yield f"sessions_closed.{code_name(code)}", self.view[slot]
         for listener, numbers in self._named_listeners:
+            yield f"connections_rejected.{listener}", numbers.rejected
+        for listener, numbers in self._named_http:
             yield f"requests.{listener}", numbers.requests
             for status_class, count in numbers.responses():
                 yield f"responses.{listener}.{status_class}", count

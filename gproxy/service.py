@@ -12,6 +12,7 @@ from gproxy.core.settings import Timeouts
 from gproxy.core.termination import Ended
 from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.listener import ProxyServer
+from gproxy.net.refusals import Refusals
 from gproxy.router import Router
 from gproxy.upstream import Backend, Upstream
 
@@ -67,6 +68,7 @@ class Service:
         self.name = name
         self.router = router
         self.metrics = metrics
+        self.stats = metrics.listener(name)
         self.sessions = sessions
         self.servers = servers
         self.access_log = access_log
@@ -77,6 +79,13 @@ class Service:
     def serve(self, sock: Socket, peer: Any) -> None:
         """Take over a client's socket."""
         raise NotImplementedError
+
+    def refusals(self) -> Refusals:
+        """What turns clients away for whom there is no room."""
+        raise NotImplementedError
+
+    def count_rejected(self) -> None:
+        self.stats.rejected += 1
 
     @property
     def targets(self) -> Sequence[Target]:
@@ -90,11 +99,9 @@ class Service:
     def opened(self, session: Session) -> None:
         self.sessions.add(session)
         self.metrics.view[Slot.CONNECTIONS_ACCEPTED] += 1
-        self.metrics.view[Slot.ACTIVE] += 1
 
     def closed(self, session: Session) -> None:
         self.sessions.discard(session)
-        self.metrics.view[Slot.ACTIVE] -= 1
         if self.server is not None:
             self.server.session_over()
         if len(self.servers) > 1:

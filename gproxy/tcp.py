@@ -27,6 +27,7 @@ from gproxy.core.termination import Ended
 from gproxy.metrics import Slot
 from gproxy.net.connection import finish, format_sockaddr, has_input, reset, unacknowledged
 from gproxy.net.pool import PooledConnection
+from gproxy.net.refusals import Refusals, Resets
 from gproxy.net.relay import Relay
 from gproxy.search import NotServed, Search
 from gproxy.service import Service, Target
@@ -59,6 +60,9 @@ class TcpService(Service):
 
     def serve(self, sock: Socket, peer: Any) -> None:
         TcpSession(self, sock, peer).run()
+
+    def refusals(self) -> Refusals:
+        return Resets(self.count_rejected)
 
 
 class TcpSession:

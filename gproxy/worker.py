@@ -12,6 +12,7 @@ import resource
 import time
 from _socket import socket as Socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,16 +23,18 @@ from gproxy.board import BoardReader
 from gproxy.building import checks_of, longest_check
 from gproxy.core.balance import Policy, PythonChoice, make_policy
 from gproxy.core.http.answers import Answers
-from gproxy.core.settings import Config, ListenerSettings, Mode, PoolSettings, Reuse, UpstreamSettings
+from gproxy.core.settings import Config, ListenerSettings, Mode, OnOverload, PoolSettings, Reuse, UpstreamSettings
 from gproxy.core.termination import Ended
 from gproxy.discovery import NameWatcher
 from gproxy.errors import BindError, ConfigError, Problem
 from gproxy.health import HealthMonitor
 from gproxy.http.service import HttpService
 from gproxy.logs import LogSink
-from gproxy.metrics import MetricsCollector, Slot
+from gproxy.metrics import ListenerStats, MetricsCollector, Slot
 from gproxy.net.dial import Dial, dial
-from gproxy.net.listener import ProxyServer, listen, never_crowded
+from gproxy.net.limit import UNLIMITED, Elsewhere, Limit
+from gproxy.net.listener import ProxyServer, listen
+from gproxy.net.refusals import HELD
 from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
@@ -74,16 +77,22 @@ class Worker:
         probe: Callable[[ProbeTarget], None] = probe,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        elsewhere: Elsewhere | None = None,
     ):
         """`share` makes it one of several processes; by itself it checks its backends and reports to StatsD, too.
 
-        ConfigError where a policy can't be loaded; LogTargetError where the access log can't be opened."""
+        `elsewhere` tells what other processes hold in a slot of their metrics; None where there are none.
+        ConfigError where a policy can't be loaded; LogTargetError where the access log can't be opened.
+        """
         self.config = config
         self._clock = clock
         self._dial = dial
         self._resolve = resolve
         self._rng = rng or random.Random()
         self._share = share
+        self._elsewhere = elsewhere
+        if share is not None and config.workers > 1:
+            self._elsewhere = partial(share.shared.elsewhere, share.slot)
         self.metrics = MetricsCollector.of(config) if share is None else share.shared.row(share.slot)
         self.router = Router()
         self.sessions: set[Session] = set()
@@ -229,14 +238,14 @@ class Worker:
 
     def _bind(self) -> None:
         room = descriptor_room(self.config)
-        share = len(self.config.listeners) > 1  # one listener's own limit says it all
+        everyone = self._limit_of_all(room)
         for service, settings in zip(self.services, self.config.listeners, strict=True):
             sock, *more = self._sockets(settings)
             service.server = ProxyServer(
                 sock,
                 service.serve,
-                min(settings.max_connections, room),
-                (lambda: sum(s.active for s in self._servers) >= room) if share else never_crowded,
+                (self._limit_of(service, settings), everyone),
+                service.refusals() if settings.on_overload is OnOverload.REJECT else None,
             )
             if self._share is not None:
                 service.server.borrow(more)
@@ -244,6 +253,26 @@ class Worker:
 
     def _sockets(self, settings: ListenerSettings) -> Sequence[Socket]:
         return [self._listen(settings)] if self._share is None else self._share.sockets[settings.name]
+
+    def _limit_of(self, service: Service, settings: ListenerSettings) -> Limit:
+        """How many sessions a listener may have."""
+        return Limit(
+            settings.max_connections,
+            view=self.metrics.view,
+            slot=service.stats.base + ListenerStats.ACTIVE,
+            elsewhere=self._elsewhere,
+        )
+
+    def _limit_of_all(self, room: int) -> Limit:
+        """How many all listeners may have together; `room` in this process."""
+        most = self.config.max_connections
+        return Limit(
+            UNLIMITED if most is None else most,
+            room,
+            view=self.metrics.view,
+            slot=Slot.ACTIVE,
+            elsewhere=None if most is None else self._elsewhere,
+        )
 
     def _listen(self, settings: ListenerSettings) -> Socket:
         try:
@@ -333,7 +362,8 @@ def descriptor_room(config: Config) -> int:
     if soft == resource.RLIM_INFINITY:
         return 2**31
     pooled = sum(_most_idle(u.pool) * len(u.backends) for u in config.upstreams)
-    return max(1, (soft - SPARE_DESCRIPTORS - 2 * PIPES.limit - pooled) // 2)
+    held = HELD * sum(x.on_overload is OnOverload.REJECT and x.mode is Mode.HTTP for x in config.listeners)
+    return max(1, (soft - SPARE_DESCRIPTORS - 2 * PIPES.limit - pooled - held) // 2)
 
 
 def _most_idle(pool: PoolSettings) -> int:

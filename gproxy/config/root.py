@@ -42,6 +42,7 @@ from gproxy.core.settings import (
     ListenerSettings,
     LogSettings,
     Mode,
+    OnOverload,
     StatsdSettings,
     UpstreamSettings,
 )
@@ -57,6 +58,7 @@ LISTENER: Table = {
     "upstream": scalar(some_text),
     "mode": scalar(choice(members(*Mode))),
     "max_connections": scalar(whole(1, 1_000_000)),
+    "on_overload": scalar(choice(members(*OnOverload))),
     "backlog": scalar(whole(1, 65535)),
     **HTTP_LISTENER,
 }
@@ -119,6 +121,7 @@ def _naming(listener: Section) -> list[Section]:
 ROOT: Table = {
     "load_balancer": lambda value: walk(value, LOAD_BALANCER),
     "workers": _workers,
+    "max_connections": scalar(whole(1, 1_000_000)),
     "user": scalar(find_user),
     "group": scalar(find_group),
     "pid_file": scalar(pid_file),
@@ -260,7 +263,7 @@ def _warn_unused(upstreams: Upstreams, used: set[str]) -> None:
 
 
 _PROCESS_KEYS = (
-    "workers", "pid_file", "hub_watchdog", "worker_timeout", "start_timeout",
+    "workers", "max_connections", "pid_file", "hub_watchdog", "worker_timeout", "start_timeout",
     "drain_timeout", "metrics_interval", "statsd", "log",
 )  # fmt: skip
 

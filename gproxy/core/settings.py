@@ -43,6 +43,13 @@ class AllDown(Enum):
     HTTP_503 = "503"
 
 
+class OnOverload(Enum):
+    """What becomes of a client for whom there is no room."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+
+
 class Forwarded(Enum):
     """Which fields tell a backend of an http client."""
 
@@ -185,7 +192,8 @@ class ListenerSettings:
     bind: Address
     upstream: str
     mode: Mode = key(Mode.TCP, "tcp or http")
-    max_connections: int = key(10000, "sessions at once; more wait in the kernel's backlog")
+    max_connections: int = key(10000, "sessions at once, of all processes; what becomes of more says on_overload")
+    on_overload: OnOverload = key(OnOverload.WAIT, "wait in the kernel's backlog, or reject: 503 in http, RST in tcp")
     backlog: int = key(1024, "connections that the kernel holds until they are accepted")
     forwarded: Forwarded = key(Forwarded.X_FORWARDED, "http: x-forwarded, forwarded or off")
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = key((), "http: whose forwarding fields are believed")
@@ -233,6 +241,7 @@ class Config:
     listeners: tuple[ListenerSettings, ...]
     upstreams: tuple[UpstreamSettings, ...]
     workers: int = 1
+    max_connections: int | None = None  # sessions of all listeners; None: what descriptors suffice for
     identity: Identity | None = None  # None: stay who we are
     pid_file: str | None = None
     hub_watchdog: float = HUB_WATCHDOG

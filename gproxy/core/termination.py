@@ -43,6 +43,7 @@ class Ended(StrEnum):
 
     NORMAL = "--"
     REFUSED = "PR"
+    OVERLOADED = "RR"
     CLIENT_LEFT_HEAD = "CR"
     HEAD_TIMEOUT = "cR"
     CLIENT_LEFT_WAITING = "CH"
@@ -74,6 +75,7 @@ class Ended(StrEnum):
 SENTENCES: dict[str, str] = {
     Ended.NORMAL: "Both sides finished.",
     Ended.REFUSED: "The proxy refused the request: it was malformed, beyond a limit or not supported.",
+    Ended.OVERLOADED: "The proxy had as many connections as max_connections allows, and on_overload is reject.",
     Ended.CLIENT_LEFT_HEAD: "The client went away before its request's head was complete.",
     Ended.HEAD_TIMEOUT: "The request's head was not complete within request_head_timeout.",
     Ended.CLIENT_LEFT_WAITING: "The client went away before the response began.",

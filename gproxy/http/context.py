@@ -60,7 +60,6 @@ class HttpContext(Service):
         self.options = forward_options(settings)
         self.plain = self.routes.trivial  # whether a request needs no look at routes, and its client may stay
         self.default = targets[settings.upstream]
-        self.stats = self.metrics.listener(settings.name)
         self.requests: Remembered[bytes, RequestBlock] = Remembered()
         self.responses: Remembered[bytes, ResponseBlock] = Remembered()
         self._lines: Remembered[tuple[RequestBlock, str, bool], bytes] = Remembered()

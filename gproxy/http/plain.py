@@ -134,8 +134,8 @@ def plain_server(context: HttpContext) -> ServePlain:
             lasted, server = clock() - began, context.server
             context.access_log.plain(
                 session.name, context.name, upstream.name, backend.name, time() - lasted, answered - began, lasted,
-                status, size, len(answer), len(sessions), server.active if server is not None else 0, upstream.active,
-                pool.borrowed, connection.uses > 1, method, target, request_id,
+                status, size, len(answer), len(sessions), server.limit.active if server is not None else 0,
+                upstream.active, pool.borrowed, connection.uses > 1, method, target, request_id,
             )  # fmt: skip
         return True
 

@@ -1,7 +1,8 @@
 """ProxyServer: accepts clients and spawns a greenlet for each.
 
-Accepting pauses, and clients wait in the kernel's backlog, while there are as many
-sessions as allowed, and for a growing moment when the process has run out of descriptors.
+Accepting pauses, and clients wait in the kernel's backlog, while there are as many sessions as
+allowed (or they are turned away at once), and for a growing moment when the process has run out
+of descriptors.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ from gevent.server import StreamServer
 from gproxy.errors import BindError
 from gproxy.net.connection import RESOURCE_ERRNOS, Endpoint, format_sockaddr, set_stream_options
 from gproxy.net.greenlets import Greenlets
+from gproxy.net.limit import Limit
+from gproxy.net.refusals import Refusals
 
 log = logging.getLogger("gproxy.listener")
 
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 1.0  # seconds without accepting when descriptors have run out
 _CALM = 2.0  # seconds without a shortage after which it is over
+_LOOK_AGAIN = 0.05  # seconds between looks at a limit where nobody tells of room
+_REFUSED_AT_ONCE = 16  # clients turned away before others may run: about half a millisecond
+_SAY_FULL_AGAIN = 60.0  # seconds between two log lines that a listener is full
 
 Serve = Callable[[Socket, Any], None]
 
@@ -86,11 +92,6 @@ def bind_only(endpoint: Endpoint) -> None:
         sock.close()
 
 
-def never_crowded() -> bool:
-    """For a listener that has the process's descriptors to itself."""
-    return False
-
-
 def _bind_error(endpoint: Endpoint, error: OSError) -> BindError:
     return BindError(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}")
 
@@ -115,13 +116,19 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     min_delay = _MIN_PAUSE
 
-    def __init__(self, sock: Socket, serve: Serve, max_connections: int, crowded: Callable[[], bool] = never_crowded):
-        """`crowded` tells whether the process as a whole can take no more."""
+    def __init__(self, sock: Socket, serve: Serve, limits: Sequence[Limit], refusals: Refusals | None = None):
+        """The first of `limits` is its own, the others it shares with other servers. Who comes when one of them is
+        reached is for `refusals`; without those, it waits in the backlog.
+        """
         super().__init__(sock, handle=serve)
         self.address = sock.getsockname()
-        self.active = 0
-        self.max_connections = max_connections
-        self._crowded = crowded
+        self.limit = limits[0]
+        self._limits = tuple(limits)
+        self._refusals = refusals
+        self._refusing = False  # whoever is accepted now is turned away
+        self._refused = 0
+        self._look_timer: Any = None
+        self._say_full_at = 0.0  # on the loop's clock
         self.greenlets = Greenlets(get_hub())
         self._pause = _MIN_PAUSE
         self._starved = False
@@ -146,8 +153,41 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         self.family = listener.family
         self.socket = listener
 
+    @property
+    def active(self) -> int:
+        """Its open sessions in this process."""
+        return self.limit.active
+
     def full(self) -> bool:
-        return self.active >= self.max_connections or self._crowded()
+        """Whether clients must wait; asked before each accept."""
+        out_of_room = any(limit.out_of_room() for limit in self._limits)
+        over = out_of_room or any(limit.reached() for limit in self._limits)
+        # To turn a client away takes a descriptor, too: where those are short, clients wait.
+        self._refusing = over and not out_of_room and self._refusals is not None
+        if over:
+            self._say_full()
+        if not over or self._refusing:
+            return False
+        self._look_again_later()
+        return True
+
+    def _say_full(self) -> None:
+        now = self.loop.now()
+        if now >= self._say_full_at:
+            self._say_full_at = now + _SAY_FULL_AGAIN
+            then = "turned away" if self._refusing else "left waiting"
+            which = [repr(limit) for limit in self._limits if limit.reached() or limit.out_of_room()]
+            log.warning("listener %s: full, clients are %s: %s", self.url, then, ", ".join(which))
+
+    def _look_again_later(self) -> None:
+        """A session that ends here wakes us. Where there may be room without one, look at times."""
+        if self._look_timer is None and any(limit.changes_unseen() for limit in self._limits):
+            self._look_timer = self.loop.timer(_LOOK_AGAIN)
+            self._look_timer.start(self._look_again)
+
+    def _look_again(self) -> None:
+        self._drop_look_timer()
+        self.wake()
 
     def start_accepting(self) -> None:
         super().start_accepting()
@@ -171,7 +211,11 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
             self.socket = own
 
     def do_read(self) -> tuple[Socket, Any] | None:
-        """Accept one client as a bare non-blocking socket; None when there is none now."""
+        """Accept one client as a bare non-blocking socket; None when there is none now, or others are to run first."""
+        if self._refusing:
+            self._refused += 1
+            if self._refused % _REFUSED_AT_ONCE == 0:
+                return None
         listener = self.socket
         try:
             fd, peer = listener._accept()  # type: ignore[attr-defined]  # what accept() of the wrapper calls
@@ -188,12 +232,18 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def do_handle(self, *args: Any) -> None:
         """Give the client a greenlet: one that rests after an earlier client, or a new one."""
-        self.active += 1
+        if self._refusing:
+            assert self._refusals is not None
+            self._refusals.refuse(*args)
+            return
+        for limit in self._limits:  # as enter(), whose call would cost more than it does
+            limit.view[limit.slot] = limit.active = limit.active + 1
         self.greenlets.later(self._handle, *args)
 
     def session_over(self) -> None:
         """A session of this listener has ended: there is room for another."""
-        self.active -= 1
+        for limit in self._limits:  # as leave()
+            limit.view[limit.slot] = limit.active = limit.active - 1
         self.wake()
 
     def wake(self) -> None:
@@ -216,6 +266,9 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def close(self) -> None:
         self._drop_timer()
+        self._drop_look_timer()
+        if self._refusals is not None:
+            self._refusals.close()
         self.greenlets.close()
         path = self.address if isinstance(self.address, str) and hasattr(self, "socket") else ""
         super().close()
@@ -245,3 +298,9 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
             self._resume_timer.stop()
             self._resume_timer.close()
             self._resume_timer = None
+
+    def _drop_look_timer(self) -> None:
+        if self._look_timer is not None:
+            self._look_timer.stop()
+            self._look_timer.close()
+            self._look_timer = None

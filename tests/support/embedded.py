@@ -15,7 +15,8 @@ from tests.support.poll import eventually
 
 _YAML = """
 log: {{access: off}}
-listeners: [{{name: web, mode: {mode}, bind: "{bind}", upstream: app, {listener}}}]
+{root}
+listeners: [{{name: web, mode: {mode}, bind: "{bind}", upstream: app, {listener}}}, {also}]
 upstreams:
   app: {{health_check: {{type: none}}, backends: [{backends}], {upstream}}}
   {further}
@@ -45,7 +46,8 @@ class Embedded:
     """`with Embedded(backend(played)) as proxy:` serves on the listener `web` with the upstream `app`.
 
     `listener` and `upstream` are further keys of theirs in YAML's flow style, `further` is another
-    upstream such as `api: {...}`, `parts` are Worker's: a clock, a dial.
+    upstream such as `api: {...}`, `root` a key such as `max_connections: 5`, `also` another listener,
+    `parts` are Worker's: a clock, a dial.
     """
 
     mode = "tcp"
@@ -57,10 +59,12 @@ class Embedded:
         listener: str = "",
         upstream: str = "",
         further: str = "",
+        root: str = "",
+        also: str = "",
         **parts: Any,
     ):
         keys = {"bind": bind, "listener": listener, "upstream": upstream, "further": further}
-        text = _YAML.format(backends=", ".join(backends), mode=self.mode, **keys)
+        text = _YAML.format(backends=", ".join(backends), mode=self.mode, root=root, also=also, **keys)
         self.worker = Worker(config.parse(text, "test", {}), **parts)
         self._records = _Records()
         self.service.access_log = self._records
@@ -74,9 +78,9 @@ class Embedded:
     def sessions(self) -> list[Any]:
         return list(self.worker.sessions)
 
-    def connect(self) -> Peer:
+    def connect(self, listener: str = "web") -> Peer:
         """A new client."""
-        address = self.worker.address("web")
+        address = self.worker.address(listener)
         sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         sock.connect(address)  # the kernel answers it; the hub does not run, so that no RST comes in between
         peer = wrap(sock)

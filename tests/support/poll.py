@@ -21,3 +21,10 @@ def eventually(predicate: Callable[[], T], timeout: float = 5.0, what: str = "")
             raise AssertionError(f"not within {timeout} s: {what or predicate}")
         gevent.sleep(STEP)
     return result
+
+
+def let_the_hub_run(turns: int = 10) -> None:
+    """So often that what was ready for it is done; for what must not happen. sleep(0) may not look at sockets."""
+    hub = gevent.get_hub()
+    for _ in range(turns):
+        hub.wait(hub.loop.timer(0))

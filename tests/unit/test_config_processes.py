@@ -52,6 +52,18 @@ def test_auto_stays_within_bounds(monkeypatch):
     assert read("workers: auto").workers == 256
 
 
+@pytest.mark.parametrize(("text", "most"), [("", None), ("max_connections: 1", 1), ("maxConnections: 1000000", 10**6)])
+def test_sessions_of_all_listeners(text, most):
+    assert read(text).max_connections == most
+
+
+@pytest.mark.parametrize("text", ["0", "1000001", "none"])
+def test_sessions_that_cannot_be(text):
+    assert problems(f"max_connections: {text}") == [
+        f"f.yaml:3: max_connections: must be a whole number from 1 to 1000000, not '{text}'"
+    ]
+
+
 @pytest.mark.parametrize("text", ["0", "257", "-1", "true", "Auto"])
 def test_a_number_of_workers_that_cannot_be(text):
     assert problems(f"workers: {text}") == [

@@ -19,6 +19,7 @@ from gproxy.core.settings import (
     HealthCheckSettings,
     ListenerSettings,
     LogSettings,
+    OnOverload,
     PassiveHealthSettings,
     PoolSettings,
     Probe,
@@ -100,7 +101,8 @@ def test_everything_at_once():
         "log: {level: debug, format: json, access: /var/log/a}\n"
         "load_balancer: {drain_timeout: 0, metrics_interval: 2s}\n"
         "workers: 1",
-        listener="    name: front\n    mode: tcp\n    max_connections: 5\n    backlog: 6\n    stall_timeout: 7",
+        listener="    name: front\n    mode: tcp\n    max_connections: 5\n    on_overload: reject\n    backlog: 6\n"
+        "    stall_timeout: 7",
         upstream="balance: p2c\nretries: 0\nall_down: close\ndown_action: close_sessions\nresolve_interval: 9\n"
         "pool: {size: 4, reuse: quiescent, preconnect: 3, idle_timeout: 5, max_age: 6, max_uses: 7, quiescent_for: 0}\n"
         "health_check: {type: http, interval: 3, fast_interval: 3, timeout: 1, rise: 4, fall: 5, port: 81, path: /up,"
@@ -113,7 +115,8 @@ def test_everything_at_once():
     assert config == Config(
         listeners=(
             ListenerSettings(
-                name="front", bind=Address("127.0.0.1", 9000), upstream="app", max_connections=5, backlog=6,
+                name="front", bind=Address("127.0.0.1", 9000), upstream="app", max_connections=5,
+                on_overload=OnOverload.REJECT, backlog=6,
                 overrides=(("stall_timeout", 7.0),),
             ),
         ),

@@ -18,7 +18,7 @@ COUNTERS = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ej
 
 @pytest.fixture
 def metrics() -> MetricsCollector:
-    return MetricsCollector([("app", B1), ("app", "b2")], ["web", "api.1"])
+    return MetricsCollector([("app", B1), ("app", "b2")], ["web", "api.1"], ["db"])
 
 
 def told(metrics: MetricsCollector, before: Snapshot | None = None) -> dict[str, tuple[str, float]]:
@@ -49,6 +49,8 @@ def test_names_are_those_of_the_design(metrics: MetricsCollector) -> None:
         "log_dropped",
         "hub_lag",
         *(f"{name}.{q}" for name in histograms for q in ("p50", "p95", "p99", "max")),
+        *(f"active_connections.{listener}" for listener in ("web", "api_1", "db")),
+        *(f"connections_rejected.{listener}" for listener in ("web", "api_1", "db")),
         *(f"requests.{listener}" for listener in ("web", "api_1")),
         *(f"responses.{listener}.{status}" for listener in ("web", "api_1") for status in RESPONSES),
         *(f"{name}.app.{b}" for name in ("connections_per_backend", "backend_health_status") for b in backends),
@@ -125,11 +127,28 @@ def test_requests_tell_their_growth_and_zero(metrics: MetricsCollector) -> None:
 
 
 def test_tcp_listeners_have_no_requests() -> None:
-    names = told(MetricsCollector([("app", "b1")]))
+    names = told(MetricsCollector([("app", "b1")], tcp_listeners=["db"]))
     assert [name for name in names if name.startswith(("requests", "responses"))] == []
 
 
-@pytest.mark.parametrize("name", ["requests.LISTENER", "responses.LISTENER.1xx", "response_time.p50"])
+@pytest.mark.parametrize("listener", ["api.1", "db"])
+@pytest.mark.parametrize(
+    ("attribute", "name", "kind"),
+    [("active", "active_connections", "g"), ("rejected", "connections_rejected", "c")],
+)
+def test_each_number_of_any_listener_shows_under_its_name_alone(
+    metrics: MetricsCollector, listener: str, attribute: str, name: str, kind: str
+) -> None:
+    before = told(metrics)
+    setattr(metrics.listener(listener), attribute, 3)
+    assert set(told(metrics).items()) - set(before.items()) == {(f"{name}.{sanitise(listener)}", (kind, 3))}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["requests.LISTENER", "responses.LISTENER.1xx", "response_time.p50",
+     "active_connections.LISTENER", "connections_rejected.LISTENER"],
+)  # fmt: skip
 def test_http_metrics_are_documented(name: str) -> None:
     metrics = MetricsCollector([], ["LISTENER"])
     metrics.response_time.record(0.1)

@@ -65,7 +65,7 @@ class Bench:
         self._upstreams: list[Upstream] = []
         self.searches: list[Search] = []
         self.server = Server()
-        service: Any = Service("web", Router(), MetricsCollector([]), set(), clock=self.clock)
+        service: Any = Service("web", Router(), MetricsCollector([], ["web"]), set(), clock=self.clock)
         service.server = self.server
         self.service = service
 

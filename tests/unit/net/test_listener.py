@@ -18,9 +18,11 @@ from gevent.event import Event
 
 from gproxy.errors import BindError
 from gproxy.net.connection import Endpoint
+from gproxy.net.limit import Limit
 from gproxy.net.listener import ProxyServer, listen
+from gproxy.net.refusals import Refusals
 from tests.support.loopback import TIMEOUT, End, Peer, descriptors
-from tests.support.poll import eventually
+from tests.support.poll import eventually, let_the_hub_run
 
 LOOPBACK = Endpoint(socket.AF_INET, ("127.0.0.1", 0))
 
@@ -49,12 +51,20 @@ class Scarce:
 class Bench:
     """A started server, whose handler keeps the clients in `served` unless it gets another one."""
 
-    def __init__(self, serve: Serve | None = None, max_connections: int = 100, endpoint: Endpoint = LOOPBACK):
-        self.sock = listen(endpoint, 16)
+    def __init__(
+        self,
+        serve: Serve | None = None,
+        max_connections: int = 100,
+        endpoint: Endpoint = LOOPBACK,
+        shared: tuple[Limit, ...] = (),
+        refusals: Refusals | None = None,
+    ):
+        self.sock = listen(endpoint, 64)
         self.listening = Scarce(self.sock)
         self.served: list[Socket] = []
         self._clients: list[Peer] = []
-        self.server = ProxyServer(self.listening, serve or self._keep, max_connections)  # type: ignore[arg-type]
+        limits = (Limit(max_connections), *shared)
+        self.server = ProxyServer(self.listening, serve or self._keep, limits, refusals)  # type: ignore[arg-type]
         self.server.start()
 
     def _keep(self, sock: Socket, _peer: Any) -> None:
@@ -295,6 +305,158 @@ def test_after_its_close_a_session_s_end_starts_nothing(bench: Make) -> None:
     b.end_one()
     assert b.server.active == 0
     assert b.server.closed
+
+
+class Refused:
+    """Those who were turned away."""
+
+    def __init__(self) -> None:
+        self.peers: list[Any] = []
+        self.between: list[int] = []  # how many there were when somebody else ran
+        self.closed = False
+
+    def refuse(self, sock: Socket, peer: Any) -> None:
+        if not self.peers:
+            gevent.get_hub().loop.run_callback(lambda: self.between.append(len(self.peers)))
+        self.peers.append(peer)
+        sock.close()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_sessions_of_other_processes_count_and_their_end_is_noticed(bench: Make) -> None:
+    others = [2]
+    shared = Limit(3, elsewhere=lambda _slot: others[0])
+    b = bench(shared=(shared,))
+    b.connect()
+    b.connect()
+    eventually(lambda: b.served)
+    let_the_hub_run()
+    assert len(b.served) == 1
+    others[0] = 1
+    eventually(lambda: len(b.served) == 2)
+
+
+def test_a_session_s_end_here_is_room_at_once_whatever_others_have(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy.net.listener._LOOK_AGAIN", 3600.0)
+    b = bench(shared=(Limit(3, elsewhere=lambda _slot: 2),))
+    for _ in range(2):
+        b.connect()
+    eventually(lambda: b.served)
+    let_the_hub_run()
+    first = b.served[0].getpeername()
+    b.end_one()
+    eventually(lambda: b.served)
+    assert b.served[0].getpeername() != first
+
+
+def test_others_who_fill_it_while_it_pauses_are_noticed_too(bench: Make) -> None:
+    """No session of ours is there to wake it when the pause is over."""
+    others = [0]
+    b = bench(shared=(Limit(3, elsewhere=lambda _slot: others[0]),))
+    b.server.pause("short")
+    others[0] = 3
+    b.connect()
+    eventually(lambda: b.server._resume_timer is None, what="the pause is over")
+    let_the_hub_run()
+    assert b.served == []
+    others[0] = 2
+    eventually(lambda: b.served)
+
+
+def test_a_limit_that_two_share(bench: Make) -> None:
+    shared = Limit(2)
+    one, two = bench(shared=(shared,)), bench(shared=(shared,))
+    one.connect()
+    two.connect()
+    eventually(lambda: one.served and two.served)
+    assert (shared.active, one.server.active, two.server.active) == (2, 1, 1)
+    assert one.server.full()
+    two.end_one()
+    assert not one.server.full()
+    assert (shared.active, two.server.active) == (1, 0)
+
+
+def test_it_turns_clients_away_while_it_is_full(bench: Make) -> None:
+    refused = Refused()
+    b = bench(max_connections=1, refusals=refused)
+    b.connect()
+    eventually(lambda: b.served)
+    assert b.connect().rest() == (b"", End.FIN)
+    assert (len(refused.peers), b.server.active) == (1, 1)
+    b.end_one()
+    b.connect()
+    eventually(lambda: b.served)
+    assert len(refused.peers) == 1
+
+
+def test_it_turns_nobody_away_when_there_is_room_again(bench: Make) -> None:
+    refused = Refused()
+    b = bench(max_connections=2, refusals=refused)
+    for _ in range(3):
+        b.connect()
+    eventually(lambda: refused.peers)
+    b.end_one()
+    b.end_one()
+    b.connect()
+    eventually(lambda: b.served)
+    assert len(refused.peers) == 1
+
+
+def test_without_descriptors_for_it_nobody_is_turned_away(bench: Make) -> None:
+    refused = Refused()
+    b = bench(max_connections=1, shared=(Limit(100, room=1),), refusals=refused)
+    b.connect()
+    b.connect()
+    eventually(lambda: b.served)
+    let_the_hub_run()
+    assert refused.peers == []
+    b.end_one()
+    eventually(lambda: b.served)
+
+
+def test_turning_many_away_lets_others_run_in_between(bench: Make) -> None:
+    refused = Refused()
+    b = bench(max_connections=1, refusals=refused)
+    b.connect()
+    eventually(lambda: b.served)
+    crowd = [socket.create_connection(b.server.address) for _ in range(40)]  # the hub does not run meanwhile
+    eventually(lambda: len(refused.peers) == 40)
+    assert 0 < refused.between[0] < 20
+    for sock in crowd:
+        sock.close()
+
+
+def test_its_close_ends_those_who_are_being_turned_away(bench: Make) -> None:
+    refused = Refused()
+    b = bench(refusals=refused)
+    b.server.close()
+    assert refused.closed
+
+
+def test_that_it_is_full_is_said_once(bench: Make, caplog: pytest.LogCaptureFixture) -> None:
+    b = bench(max_connections=1)
+    for _ in range(3):
+        b.connect()
+        b.connect()
+        eventually(lambda: b.served)
+        let_the_hub_run()
+        b.end_one()
+        eventually(lambda: b.served)
+        b.end_one()
+    assert lines(caplog) == [f"listener {b.server.url}: full, clients are left waiting: <Limit 1 of 1, here 1 of 1>"]
+
+
+def test_closing_while_it_waits_for_others(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gproxy.net.listener._LOOK_AGAIN", 3600.0)
+    b = bench(shared=(Limit(1, elsewhere=lambda _slot: 1),))
+    b.connect()
+    eventually(lambda: b.server._look_timer is not None)
+    b.server.close()
+    assert b.server._look_timer is None
 
 
 # --- shortages -----------------------------------------------------------------------------
