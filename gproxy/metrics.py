@@ -100,7 +100,7 @@ class ListenerStats(_Row):
     REQUESTS: Final = 0
     CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")  # of responses, in slots 1 to 5: the status's first digit
     ACTIVE: Final = 6  # gauge: open sessions
-    SLOTS = 8
+    SLOTS = 9
 
     requests = _Cell(REQUESTS)
     responses_1xx = _Cell(1)  # as the final answer: an upgrade's 101
@@ -110,6 +110,7 @@ class ListenerStats(_Row):
     responses_5xx = _Cell(5)
     active = _Cell(ACTIVE)
     rejected = _Cell(7)  # clients turned away for want of room
+    idle_closed = _Cell(8)  # idle clients closed to make room
 
     def __init__(self, view: memoryview[int], base: int, listener: str):
         super().__init__(view, base)
@@ -331,6 +332,7 @@ class MetricsCollector:
         for listener, numbers in self._named_listeners:
             yield f"connections_rejected.{listener}", numbers.rejected
         for listener, numbers in self._named_http:
+            yield f"idle_clients_closed.{listener}", numbers.idle_closed
             yield f"requests.{listener}", numbers.requests
             for status_class, count in numbers.responses():
                 yield f"responses.{listener}.{status_class}", count

@@ -34,6 +34,10 @@ class Session(Protocol):
     """A client connection, as a worker sees it."""
 
     @property
+    def listener(self) -> str:
+        """Whose client it is."""
+
+    @property
     def waiting(self) -> bool:
         """Whether it waits for a connection slot or a dial."""
 
@@ -49,6 +53,12 @@ class Session(Protocol):
 
     def drain(self) -> None:
         """End it as soon as nothing is lost by it."""
+
+    def idle_since(self) -> float | None:
+        """Since when it is known to want nothing, though it could; None where it may want something."""
+
+    def dismiss(self) -> bool:
+        """End it if it wants nothing at this moment, to make room; whether it does."""
 
 
 class Service:

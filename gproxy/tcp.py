@@ -86,6 +86,10 @@ class TcpSession:
         self._bytes_in = self._bytes_out = 0
 
     @property
+    def listener(self) -> str:
+        return self._service.name
+
+    @property
     def backend(self) -> Backend | None:
         """Who serves it, once that is known."""
         return self._search.backend
@@ -177,6 +181,12 @@ class TcpSession:
 
     def drain(self) -> None:
         """A tcp session has no place at which it could be ended: it goes on until the drain's end."""
+
+    def idle_since(self) -> None:
+        """Silence in tcp may mean anything."""
+
+    def dismiss(self) -> bool:
+        return False
 
     # Quiescent reuse: the client's FIN is held back until the verdict.
 

@@ -29,6 +29,7 @@ from gproxy.discovery import NameWatcher
 from gproxy.errors import BindError, ConfigError, Problem
 from gproxy.health import HealthMonitor
 from gproxy.http.service import HttpService
+from gproxy.idle import IdleClients
 from gproxy.logs import LogSink
 from gproxy.metrics import ListenerStats, MetricsCollector, Slot
 from gproxy.net.dial import Dial, dial
@@ -256,22 +257,26 @@ class Worker:
 
     def _limit_of(self, service: Service, settings: ListenerSettings) -> Limit:
         """How many sessions a listener may have."""
+        idle = IdleClients(self.sessions, service.name, self._clock)
         return Limit(
             settings.max_connections,
             view=self.metrics.view,
             slot=service.stats.base + ListenerStats.ACTIVE,
             elsewhere=self._elsewhere,
+            relieve=idle.close if settings.mode is Mode.HTTP else None,
         )
 
     def _limit_of_all(self, room: int) -> Limit:
         """How many all listeners may have together; `room` in this process."""
         most = self.config.max_connections
+        http = any(listener.mode is Mode.HTTP for listener in self.config.listeners)
         return Limit(
             UNLIMITED if most is None else most,
             room,
             view=self.metrics.view,
             slot=Slot.ACTIVE,
             elsewhere=None if most is None else self._elsewhere,
+            relieve=IdleClients(self.sessions, clock=self._clock).close if http else None,
         )
 
     def _listen(self, settings: ListenerSettings) -> Socket:

@@ -31,7 +31,7 @@ ROWS = (
     ("logformat", "watchdog"),
     ("accesslog",),
     ("http", "tcp"),
-    ("search",),
+    ("search", "idle"),
     ("service",),
     ("router",),
     ("discovery",),

@@ -154,6 +154,14 @@ class ClientSide:
         """Whether the sweep has seen no change for a while."""
         return now - self._looked_at >= _RESTS_AFTER
 
+    def idle_since(self) -> float | None:
+        """As the sweep has seen it; None where it is not idle, or no sweep has seen it so."""
+        if self.phase is not IDLE and (self.phase is not HEAD or self.data):
+            return None
+        seen = self._look
+        unchanged = seen.phase is self.phase and seen.sent == self.client.sent
+        return self._looked_at if unchanged and not self.closing else None
+
     def _limit(self) -> float:
         match self.phase:
             case Phase.HEAD:

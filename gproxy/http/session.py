@@ -67,6 +67,10 @@ class HttpSession(ClientSide):
         context.opened(self)
 
     @property
+    def listener(self) -> str:
+        return self.context.name
+
+    @property
     def backend(self) -> Backend | None:
         """Who serves it now."""
         return self.exchange.backend if self.exchange is not None else self.lent
@@ -426,6 +430,15 @@ class HttpSession(ClientSide):
         """End it now if nothing is under way, else with the response that is."""
         if self.phase is IDLE or (self.phase is HEAD and not self.data):
             self._end_idle()
+
+    def dismiss(self) -> bool:
+        """End an idle client, unless a request of its has come meanwhile."""
+        if self.client.has_input():
+            return False
+        self.closing = True  # not to be dismissed twice
+        self.context.stats.idle_closed += 1
+        self._end_idle()
+        return True
 
     def _end_idle(self) -> None:
         """Nothing is under way."""

@@ -160,6 +160,17 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def full(self) -> bool:
         """Whether clients must wait; asked before each accept."""
+        for limit in self._limits:
+            # As nearly_reached(), whose call would cost as much as the rest of this.
+            if limit.active >= limit.near or (limit.elsewhere is not None and limit.nearly_reached()):
+                return self._tight()
+        self._refusing = False
+        return False
+
+    def _tight(self) -> bool:
+        """At a limit or near it: idle clients are asked to go; whether clients must wait all the same."""
+        for limit in self._limits:
+            limit.relieve()
         out_of_room = any(limit.out_of_room() for limit in self._limits)
         over = out_of_room or any(limit.reached() for limit in self._limits)
         # To turn a client away takes a descriptor, too: where those are short, clients wait.

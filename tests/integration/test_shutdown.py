@@ -10,7 +10,7 @@ from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
 
 CONFIG = """
-load_balancer: {drain_timeout: DRAIN}
+load_balancer: {drain_timeout: DRAIN, half_close_timeout: 2}
 listeners: [{name: web, bind: "127.0.0.1:0", upstream: app}]
 upstreams: {app: {health_check: {type: none}, backends: [{name: b1, address: "${B1}"}]}}
 """
@@ -29,6 +29,7 @@ def start(tmp_path, backend):
 
 
 def is_refused(proxy: Gproxy) -> bool:
+    """One that is accepted in the last moment leaves a session that ends with half_close_timeout."""
     try:
         with proxy.connect("web"):
             return False

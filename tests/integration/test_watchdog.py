@@ -43,7 +43,7 @@ def busy_policy():
     end = time.monotonic() + 0.6
     while time.monotonic() < end: pass
 
-def greedy_policy(): deque(repeat(None, 200_000_000), maxlen=0)  # keeps the GIL, and runs no bytecode
+def greedy_policy(): deque(repeat(None, 1_000_000_000), maxlen=0)  # keeps the GIL, and runs no bytecode
 
 def recursive_policy(depth=90):
     if depth: return recursive_policy(depth - 1)

@@ -51,6 +51,7 @@ def test_names_are_those_of_the_design(metrics: MetricsCollector) -> None:
         *(f"{name}.{q}" for name in histograms for q in ("p50", "p95", "p99", "max")),
         *(f"active_connections.{listener}" for listener in ("web", "api_1", "db")),
         *(f"connections_rejected.{listener}" for listener in ("web", "api_1", "db")),
+        *(f"idle_clients_closed.{listener}" for listener in ("web", "api_1")),
         *(f"requests.{listener}" for listener in ("web", "api_1")),
         *(f"responses.{listener}.{status}" for listener in ("web", "api_1") for status in RESPONSES),
         *(f"{name}.app.{b}" for name in ("connections_per_backend", "backend_health_status") for b in backends),
@@ -98,7 +99,8 @@ def test_each_number_of_a_backend_shows_under_its_name_alone(
 
 @pytest.mark.parametrize(
     ("attribute", "name"),
-    [("requests", "requests.api_1")] + [(f"responses_{status}", f"responses.api_1.{status}") for status in RESPONSES],
+    [("requests", "requests.api_1"), ("idle_closed", "idle_clients_closed.api_1")]
+    + [(f"responses_{status}", f"responses.api_1.{status}") for status in RESPONSES],
 )
 def test_each_number_of_a_listener_shows_under_its_name_alone(
     metrics: MetricsCollector, attribute: str, name: str
@@ -146,7 +148,7 @@ def test_each_number_of_any_listener_shows_under_its_name_alone(
 
 @pytest.mark.parametrize(
     "name",
-    ["requests.LISTENER", "responses.LISTENER.1xx", "response_time.p50",
+    ["requests.LISTENER", "responses.LISTENER.1xx", "response_time.p50", "idle_clients_closed.LISTENER",
      "active_connections.LISTENER", "connections_rejected.LISTENER"],
 )  # fmt: skip
 def test_http_metrics_are_documented(name: str) -> None:

@@ -44,11 +44,37 @@ def test_others_are_shown_our_number_and_asked_for_theirs_in_the_same_slot() -> 
     assert (view[2], limit.taken(), others.asked) == (1, 4, [2])
 
 
+@pytest.mark.parametrize(
+    ("most", "room", "near"),
+    [(100, 1000, 95), (1000, 100, 95), (10000, 10**6, 9500), (10, 99, 9), (2, 9, 1), (1, 9, 0)],
+)
+def test_near_is_a_twentieth_below_the_limit_or_the_room(most: int, room: int, near: int) -> None:
+    limit = filled(Limit(most, room), near)
+    assert limit.nearly_reached()
+    limit.leave()
+    assert not limit.nearly_reached()
+
+
+@pytest.mark.parametrize(("others", "near"), [(55, True), (54, False)])
+def test_others_bring_it_near(others: int, near: bool) -> None:
+    assert filled(Limit(100, elsewhere=Others(others)), 40).nearly_reached() is near
+
+
 def test_room_is_for_this_process_alone() -> None:
     limit = filled(Limit(10, room=5, elsewhere=Others(5)), 4)
     assert not limit.out_of_room()
     limit.enter()
     assert limit.out_of_room()
+
+
+def test_relief_is_asked_for_when_it_is_near_and_for_a_twentieth() -> None:
+    asked: list[int] = []
+    limit = filled(Limit(100, relieve=asked.append), 94)
+    limit.relieve()
+    assert asked == []
+    limit.enter()
+    limit.relieve()
+    assert asked == [5]
 
 
 def test_repr_tells_the_state() -> None:
