@@ -263,6 +263,9 @@ class Supervisor:
         if generation.steward is not None:
             generation.steward.channel.send(do="stop")
         self._draining.append(generation)
+        if len(self._draining) > _MOST_DRAINING:
+            log.warning("too many workers still drain after earlier reloads: the oldest end at once")
+            self._draining[0].tell(do="stop")
 
     def _start_failed(self, process: Child, otherwise: str) -> None:
         self._abort(process.why or otherwise, _USAGE_ERROR if process.why else _DEFECT)
@@ -423,9 +426,6 @@ class Supervisor:
         if self._next is not None:
             self._reload_again = True
             return
-        if len(self._draining) >= _MOST_DRAINING:
-            log.warning("too many workers still drain after earlier reloads: the oldest end at once")
-            self._draining[0].tell(do="stop")
         if self._load is None:
             log.warning("SIGHUP: there is no configuration file to read again")
             return

@@ -15,6 +15,8 @@ from tests.support.origin import Origin
 from tests.support.poll import eventually
 from tests.support.proxy import Gproxy
 
+MOST_SETS = 10  # of workers that drain
+
 CONFIG = """
 load_balancer: {{drain_timeout: 3600, backend_check_interval: 3600}}
 workers: {workers}
@@ -247,6 +249,33 @@ load_balancer: {drain_timeout: 3600}
 listeners: [{name: web, bind: "127.0.0.1:0", mode: http, upstream: app}]
 upstreams: {app: {health_check: {type: none}, backends: ["${B1}"]}}
 """
+
+
+def test_of_many_sets_of_old_workers_the_oldest_is_ended_by_a_reload_that_succeeds(tmp_path):
+    with (
+        Origin("echo") as origin,
+        Gproxy(tmp_path, config(origin)) as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = []
+        while not (told := proxy.log().partition("too many workers still drain after earlier reloads: the oldest"))[1]:
+            assert all(map(echoes, clients))
+            clients.append(stack.enter_context(proxy.connect("web")))  # some share an old worker
+            assert echoes(clients[-1])
+            reload(proxy, config(origin))
+            change(proxy, "nonsense")
+            proxy.signal(signal.SIGHUP)
+            eventually(lambda: proxy.log().count("is not good, and the one before stays") == in_effect(proxy))
+        assert len(clients) > MOST_SETS
+        assert told[0].count("configuration is in effect") == told[0].count("is not good") + 1  # a good one's turn
+        with pytest.raises(ConnectionResetError):
+            read_to_end(clients[0])
+        assert echoes(clients[-1])
+
+
+def echoes(client):
+    client.sendall(b"word")
+    return read(client, 4) == b"word"
 
 
 def test_an_idle_keep_alive_client_is_told_to_leave_with_its_next_response(tmp_path):
