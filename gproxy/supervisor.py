@@ -427,7 +427,7 @@ class Supervisor:
             self._reload_again = True
             return
         if self._load is None:
-            log.warning("SIGHUP: there is no configuration file to read again")
+            self._stop()  # the demo, whose terminal has been closed
             return
         try:
             config = self._load()
@@ -532,6 +532,8 @@ def _sharing(config: Config) -> list[str]:
 def _crowding(config: Config) -> list[str]:
     room = descriptor_room(config) * config.workers
     wanted = max(listener.max_connections for listener in config.listeners)
+    if config.max_connections is not None:
+        wanted = min(wanted, config.max_connections)
     if wanted <= room:
         return []
     return [f"max_connections is {wanted}, but the descriptors suffice for {room} sessions: see ulimit -n"]
