@@ -166,6 +166,7 @@ class Snapshot:
     counters: dict[str, int]
     histograms: dict[str, list[int]]
     largest: frozenset[str] = frozenset()  # the gauges of which several processes' largest counts, not their sum
+    health: frozenset[str] = frozenset()  # the gauges that the present configuration's steward alone can tell
 
 
 class Sample(NamedTuple):
@@ -253,7 +254,9 @@ class MetricsCollector:
     def snapshot(self) -> Snapshot:
         """Copy everything, and start the hub's lag anew: one reader, the reporter, is meant."""
         self.catch_up()
-        result = Snapshot(dict(self._gauges()), dict(self._counters()), self._histograms(), self._largest())
+        result = Snapshot(
+            dict(self._gauges()), dict(self._counters()), self._histograms(), self._largest(), self._health()
+        )
         self.view[Slot.HUB_LAG] = 0
         return result
 
@@ -301,8 +304,10 @@ class MetricsCollector:
 
     def _largest(self) -> frozenset[str]:
         names = [f"upstream.{upstream}.backend.{backend}.ejected" for (upstream, backend), _ in self._named]
-        names += [f"backend_health_status.{upstream}.{backend}" for (upstream, backend), _ in self._named]
         return frozenset(("hub_lag", *names))
+
+    def _health(self) -> frozenset[str]:
+        return frozenset(f"backend_health_status.{upstream}.{backend}" for (upstream, backend), _ in self._named)
 
     # What StatsD was told last: None before the first time.
 

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gproxy.core.health import Administrative, Operational
-from gproxy.core.settings import Config
+from gproxy.core.settings import Config, Probe
 from gproxy.metrics import MetricsCollector, Slot, Snapshot
 
 _VERSION: Final = 0  # grows with every change of the board
@@ -98,6 +98,7 @@ class Shared:
         self._width = len(MetricsCollector.of(config).view)
         lines = {(u.name, b.name): b.address for u in config.upstreams for b in u.backends}
         self._addresses = lines
+        self._unchecked = {u.name for u in config.upstreams if u.health_check.type is Probe.NONE}
         alive = _HEADER + len(lines) * _LINE
         rows = alive + config.workers + 1
         count = config.workers + 3
@@ -136,6 +137,8 @@ class Shared:
         for pair, line in self._lines.items():
             if earlier._addresses.get(pair) == self._addresses[pair]:
                 line.copy(earlier._lines[pair])
+                if pair[0] in self._unchecked:  # nobody would find out that it is up again
+                    line.operational = Operational.UNKNOWN
 
     # Signs of life.
 
@@ -234,13 +237,11 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
     first, *others = snapshots
     gauges, counters, histograms = dict(first.gauges), dict(first.counters), dict(first.histograms)
     for other in others:
-        for name, value in other.gauges.items():
-            if name in gauges and name not in first.largest:
-                gauges[name] += value
-            elif name in gauges:
-                gauges[name] = max(gauges[name], value)
+        for name in (gauges.keys() & other.gauges.keys()) - first.health:
+            value = other.gauges[name]
+            gauges[name] = max(gauges[name], value) if name in first.largest else gauges[name] + value
         for name, count in other.counters.items():
             counters[name] = counters.get(name, 0) + count
         for name, counts in other.histograms.items():
             histograms[name] = [a + b for a, b in zip(histograms[name], counts, strict=True)]
-    return Snapshot(gauges, counters, histograms, first.largest)
+    return Snapshot(gauges, counters, histograms, first.largest, first.health)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.core.termination import Ended
-from gproxy.metrics import ListenerStats, MetricsCollector, Sample, Slot, Snapshot, changes, sanitise
+from gproxy.metrics import BackendStats, ListenerStats, MetricsCollector, Sample, Slot, Snapshot, changes, sanitise
 
 B1 = "127.0.0.1:9100"
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -302,6 +302,41 @@ def test_a_forked_child_counts_into_the_same_slots(metrics: MetricsCollector) ->
         os._exit(0)
     os.waitpid(child, 0)
     assert metrics.view[Slot.ACTIVE] == 3
+
+
+def test_another_one_s_counters_are_added_and_its_gauges_are_not(metrics: MetricsCollector) -> None:
+    other = MetricsCollector([("app", "b0"), ("app", "b2")], ["api.1"], ["web"])
+    for each in (metrics, other):
+        each.view[Slot.BYTES_IN], each.view[Slot.ACTIVE], each.view[Slot.HUB_LAG] = 5, 5, 5000
+        stats = each.backend("app", "b2")
+        for name in (*COUNTERS, "active", "healthy", *BackendStats.GAUGES):
+            setattr(stats, name, 3)
+        each.listener("web").active = each.listener("web").rejected = 2
+        each.session_time.record(1.0)
+        each.session_closed("--")
+    before = told(metrics)
+    metrics.hub_lag(0.005)  # the snapshot has cleared it
+    metrics.add_counters(other)
+    after = told(metrics)
+    grown = {name: value - before[name][1] for name, (_, value) in after.items() if value != before[name][1]}
+    assert grown == {
+        "bytes_in": 5,
+        "bytes_transferred_total": 5,
+        "connections_rejected.web": 2,
+        "sessions_closed.normal": 1,
+        **{f"upstream.app.backend.b2.{name}": 3 for name in COUNTERS},
+    }
+    assert sum(metrics.session_time.counts()) == 2
+
+
+def test_a_process_that_has_ended_has_no_gauges_and_keeps_its_counters(metrics: MetricsCollector) -> None:
+    for slot in range(len(metrics.view)):
+        metrics.view[slot] = 1
+    metrics.clear_gauges()
+    now = told(metrics)
+    gauges = {name: value for name, (kind, value) in now.items() if kind == "g" and "_time." not in name}
+    assert set(gauges.values()) == {0}
+    assert 0 not in {value for kind, value in now.values() if kind == "c"}
 
 
 def test_samples_compare_as_values() -> None:
