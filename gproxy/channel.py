@@ -27,6 +27,7 @@ from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from typing import Any
 
 _LONGEST = 64 * 1024  # bytes
+_LONGEST_TEXT = 4096  # characters, of which JSON makes twelve bytes at the worst
 
 Message = dict[str, Any]
 
@@ -48,9 +49,10 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, **message: Any) -> None:
-        """Tell the other side; nothing happens where it has gone, or does not listen any more."""
+        """Tell the other side; nothing happens where it has gone, or does not listen any more. Texts are cut."""
+        short = {key: value[:_LONGEST_TEXT] if isinstance(value, str) else value for key, value in message.items()}
         with suppress(OSError):
-            self._sock.send(json.dumps(message).encode()[:_LONGEST])
+            self._sock.send(json.dumps(short).encode())
 
     def receive(self) -> list[Message]:
         """What has come since the last time; `over` is set at the end."""
@@ -60,6 +62,8 @@ class Channel:
                 data = self._sock.recv(_LONGEST)
             except BlockingIOError:
                 return messages
+            except ConnectionResetError:  # it ended without having read all; what it said is still to come
+                continue
             except OSError:
                 data = b""
             if not data:
