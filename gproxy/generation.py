@@ -6,6 +6,7 @@ starting ─▶ serving ─▶ draining ─▶ over
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -22,6 +23,14 @@ STEWARD = -1  # its slot
 
 _LASTED = 10.0  # seconds that a process must have lived for its successor to start at once
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 0.5, 30.0  # seconds
+_DOUBLINGS = 6  # from the first to the last
+
+log = logging.getLogger("gproxy")
+
+
+def name_of(slot: int) -> str:
+    return "steward" if slot == STEWARD else f"worker {slot}"
+
 
 InChild = Callable[["Generation", int, Channel, int], NoReturn]
 
@@ -42,7 +51,7 @@ class Child:
 
     @property
     def name(self) -> str:
-        return "steward" if self.slot == STEWARD else f"worker {self.slot}"
+        return name_of(self.slot)
 
 
 @dataclass(slots=True)
@@ -51,6 +60,14 @@ class Vacancy:
 
     due: float = 0.0
     failures: int = 0
+
+    def failed(self, now: float) -> float:
+        """One more; in how many seconds the next process is due."""
+        self.failures += 1
+        doublings = min(self.failures - 2, _DOUBLINGS)
+        delay = min(_FIRST_BACK_OFF * 2**doublings, _LAST_BACK_OFF) if doublings >= 0 else 0.0
+        self.due = now + delay
+        return delay
 
 
 @dataclass(eq=False)
@@ -79,17 +96,33 @@ class Generation:
     def workers(self) -> list[Child]:
         return [child for slot, child in self.children.items() if slot != STEWARD]
 
-    def start(self) -> None:
+    def start(self) -> str:
+        """Fork for all slots; why that did not go on to the end, if it did not."""
         for slot in self.slots:
-            self.fork(slot)
+            try:
+                self.fork(slot)
+            except OSError as error:
+                return f"{name_of(slot)} could not be started: {error.strerror}"
+        return ""
 
     def fork(self, slot: int) -> None:
-        """A new process for a slot."""
-        ours, theirs = Channel.pair()
+        """A new process for a slot. OSError where processes, memory or descriptors have run out."""
+        stack = make_stack_file()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError:
+            os.close(stack)
+            raise
         # A signal that comes before the child has its own handlers must wait for them.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        stack = make_stack_file()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+            ours.close()
+            theirs.close()
+            os.close(stack)
+            raise
         if pid == 0:
             ours.close()
             self.in_child(self, slot, theirs, stack)
@@ -108,16 +141,21 @@ class Generation:
     def vacate(self, child: Child, now: float) -> float:
         """Somebody is to take its place; in how many seconds."""
         vacancy = self.vacancies.setdefault(child.slot, Vacancy())
-        vacancy.failures = 0 if child.ready and now - child.born >= _LASTED else vacancy.failures + 1
-        delay = min(_FIRST_BACK_OFF * 2 ** (vacancy.failures - 2), _LAST_BACK_OFF) if vacancy.failures > 1 else 0.0
-        vacancy.due = now + delay
-        return delay
+        if child.ready and now - child.born >= _LASTED:
+            vacancy.failures, vacancy.due = 0, now
+            return 0.0
+        return vacancy.failed(now)
 
     def fill(self, now: float) -> None:
         """Fork for the slots that are due."""
         for slot in self.slots:
-            if slot not in self.children and now >= self.vacancies[slot].due:
+            if slot in self.children or now < self.vacancies[slot].due:
+                continue
+            try:
                 self.fork(slot)
+            except OSError as error:  # the others must live on
+                delay = self.vacancies[slot].failed(now)
+                log.error("%s could not be started: %s; tried again in %g s", name_of(slot), error.strerror, delay)
 
     def tell(self, **message: object) -> None:
         """All workers."""

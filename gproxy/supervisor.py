@@ -177,9 +177,11 @@ class Supervisor:
         self._numbers += 1
         until = time.monotonic() + config.start_timeout
         self._next = Generation(self._numbers, config, shared, self._in_child, until)
-        self._next.start()
+        lacking = self._next.start()
         for process in self._next.children.values():
             self._listen_to(process)
+        if lacking:
+            self._abort(f"gproxy: {lacking}")
 
     def _listen_to(self, process: Child) -> None:
         self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._hear(process))
@@ -275,7 +277,8 @@ class Supervisor:
         failed, self._next = self._next, None
         assert failed is not None
         failed.kill()
-        self._draining.append(failed)  # until its processes are reaped
+        if failed.children:
+            self._draining.append(failed)  # until its processes are reaped
         if self._current is None:
             raise StartFailed(why, status)
         self._sockets.undo()
@@ -457,7 +460,11 @@ class Supervisor:
             log.warning("SIGUSR2: process 1 of a container can't be replaced; start another container")
             return
         log.info("upgrading: a new master starts")
-        self._upgrade = Upgrade(self._sockets, time.monotonic() + self._current.config.start_timeout)
+        try:
+            self._upgrade = Upgrade(self._sockets, time.monotonic() + self._current.config.start_timeout)
+        except OSError as error:
+            log.error("the upgrade has failed: no process could be started: %s; this one goes on", error.strerror)
+            return
         self._selector.register(self._upgrade.channel, selectors.EVENT_READ, self._hear_upgrade)
 
     def _hear_upgrade(self) -> None:

@@ -57,16 +57,21 @@ class Upgrade:
     """In the old master: the new one, while it starts."""
 
     def __init__(self, sockets: ListeningSockets, until: float):
-        """`until`: when it must be ready, in monotonic seconds."""
+        """`until`: when it must be ready, in monotonic seconds. OSError where processes or descriptors have run out."""
         self.until = until
         self.channel, theirs = Channel.pair()
         handed = sockets.descriptors()
         told = json.dumps({"channel": theirs.fileno(), "sockets": handed})
         inherited = [theirs.fileno(), *(fd for descriptors, *_ in handed.values() for fd in descriptors)]
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become_the_new_one(told, inherited)
-        theirs.close()
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become_the_new_one(told, inherited)
+        except OSError:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
 
     def stop(self) -> None:
         """We are asked to stop, and it is meant, too."""

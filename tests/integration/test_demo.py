@@ -125,9 +125,10 @@ def test_the_others_answer_when_one_is_killed(demo, number):
     assert demo.names() == {"b2", "b3"}
 
 
-def test_ctrl_c_ends_it_and_leaves_no_origin_behind(demo):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "its terminal is closed"])
+def test_what_a_terminal_sends_ends_it_and_leaves_no_origin_behind(demo, number):
     assert all(is_alive(pid) for pid in demo.origins.values())
-    os.killpg(demo.process.pid, signal.SIGINT)
+    os.killpg(demo.process.pid, number)
     assert demo.process.wait(TIMEOUT) == 0
     assert none_is_left(demo)
 
