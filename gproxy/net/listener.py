@@ -82,14 +82,12 @@ def bind(endpoint: Endpoint, *, shared: bool = False) -> Socket:
 
 def bind_only(endpoint: Endpoint) -> None:
     """See whether an address can be had; BindError says why not."""
-    sock = Socket(endpoint.family, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
-        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        sock.bind(endpoint.sockaddr)
+        with contextlib.closing(Socket(endpoint.family, SOCK_STREAM | SOCK_CLOEXEC, 0)) as sock:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            sock.bind(endpoint.sockaddr)
     except OSError as error:
         raise _bind_error(endpoint, error) from error
-    finally:
-        sock.close()
 
 
 def _bind_error(endpoint: Endpoint, error: OSError) -> BindError:
