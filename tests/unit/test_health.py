@@ -81,3 +81,62 @@ def test_stopped_in_its_first_round_it_checks_nobody_more() -> None:
     monitor.stop()
     eventually(lambda: not len(monitor._pool) or len(hanging.begun) > MAX_CONCURRENT)
     assert len(hanging.begun) == MAX_CONCURRENT
+
+
+def known(name: str, state: Operational) -> Checked:
+    """A backend of which an earlier process has told."""
+    one = checked(name)
+    one.health.told(state)
+    return one
+
+
+class Probed:
+    """Probes that pass, noted."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+
+    def __call__(self, target: ProbeTarget) -> None:
+        self.hosts.append(target.host)
+
+
+def test_the_first_round_is_for_those_of_whom_nothing_is_known() -> None:
+    probed = Probed()
+    backends = [known("up", Operational.UP), checked("new"), known("down", Operational.DOWN)]
+    monitor = HealthMonitor(backends, probe=probed, clock=FakeClock())
+    monitor.first_round(TIMEOUT)
+    assert probed.hosts == ["new"]
+    assert [one.health.operational for one in backends] == [Operational.UP, Operational.UP, Operational.DOWN]
+
+
+class Fixed:
+    """A dice with one number."""
+
+    def __init__(self, number: float):
+        self.number = number
+
+    def random(self) -> float:
+        return self.number
+
+
+@pytest.mark.parametrize("state", [Operational.UP, Operational.DOWN])
+def test_the_checks_of_a_known_backend_go_on_within_an_interval(state: Operational) -> None:
+    clock, probed = FakeClock(), Probed()
+    monitor = HealthMonitor([known("b1", state)], probe=probed, clock=clock, rng=Fixed(0.5))
+    monitor.first_round(TIMEOUT)
+    due = monitor.tick()
+    assert due == HealthCheckSettings().interval / 2
+    clock.advance(due)
+    monitor.tick()
+    eventually(lambda: probed.hosts == ["b1"])
+
+
+def test_known_backends_are_checked_at_moments_of_their_own() -> None:
+    clock, probed = FakeClock(), Probed()
+    monitor = HealthMonitor([known(f"b{n}", Operational.UP) for n in range(50)], probe=probed, clock=clock)
+    monitor.first_round(TIMEOUT)
+    clock.advance(HealthCheckSettings().interval / 2)
+    monitor.tick()
+    eventually(lambda: probed.hosts)
+    assert 0 < len(probed.hosts) < 50
+    monitor.stop()

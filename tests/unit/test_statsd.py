@@ -15,8 +15,8 @@ import pytest
 from gevent.event import Event
 
 from gproxy.core.settings import StatsdSettings
-from gproxy.metrics import MetricsCollector, Slot
-from gproxy.statsd import StatsdReporter
+from gproxy.metrics import MetricsCollector, Slot, Snapshot
+from gproxy.statsd import Counted, StatsdReporter
 from tests.support.poll import eventually
 
 LOGGER = "gproxy.statsd"
@@ -76,7 +76,7 @@ def reporter() -> Iterator[Make]:
     """Makes reporters that push every 10 s, stopped after the test."""
     made = []
 
-    def make(port: int, metrics: MetricsCollector, *, prefix: str = "gproxy", **options: Any) -> StatsdReporter:
+    def make(port: int, metrics: Counted, *, prefix: str = "gproxy", **options: Any) -> StatsdReporter:
         settings = StatsdSettings(host=options.pop("host", "127.0.0.1"), port=port, prefix=prefix)
         made.append(StatsdReporter(settings, 10.0, metrics, **options))
         return made[-1]
@@ -99,6 +99,53 @@ def test_counters_and_gauges_arrive_in_statsd_syntax(reporter: Make, daemon: Dae
     metrics.count(Slot.BYTES_IN, 7)
     push()
     assert "gproxy.bytes_in:7|c" in daemon.lines()
+
+
+def test_where_another_reports_the_gauges_counters_are_pushed_alone(
+    reporter: Make, daemon: Daemon, metrics: MetricsCollector
+) -> None:
+    statsd = reporter(daemon.port, metrics)
+    statsd.gauges = False
+    metrics.count(Slot.BYTES_IN, 5)
+    metrics.count(Slot.ACTIVE, 2)
+    metrics.session_time.record(1.0)
+    statsd.push()
+    lines = daemon.lines()
+    assert "gproxy.bytes_in:5|c" in lines
+    assert {line[-2:] for line in lines} == {"|c"}
+
+
+class Several:
+    """Something else that counts: what it was told and what it is asked."""
+
+    def __init__(self) -> None:
+        self.before: Snapshot | None = None
+        self.count = 0
+
+    def snapshot(self) -> Snapshot:
+        self.count += 5
+        return Snapshot({}, {"n": self.count}, {})
+
+    def told(self, snapshot: Snapshot) -> None:
+        self.before = snapshot
+
+
+def test_who_counts_keeps_what_was_told(reporter: Make, daemon: Daemon) -> None:
+    """So that another reporter can go on with it."""
+    several = Several()
+    for _ in range(2):
+        reporter(daemon.port, several).push()
+        assert daemon.lines() == ["gproxy.n:5|c"]
+
+
+def test_what_did_not_leave_was_not_told(reporter: Make, daemon: Daemon) -> None:
+    several = Several()
+    daemon.stop()
+    reporter(daemon.port, several).push()
+    assert several.before is None
+    daemon.start()
+    reporter(daemon.port, several).push()
+    assert daemon.lines() == ["gproxy.n:10|c"]
 
 
 def test_datagrams_hold_at_most_1432_bytes_and_whole_lines(reporter: Make, daemon: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from _socket import socket as Socket
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 
 from gproxy import config
 from gproxy.core.balance import RoundRobin, RouteRequest
-from gproxy.core.health import Administrative
+from gproxy.core.health import Administrative, Operational
 from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.connection import Endpoint
 from gproxy.net.dial import dial
 from gproxy.router import Router
+from gproxy.shared import BackendLine, Shared
 from gproxy.upstream import Backend, Exclusion, Upstream
 from tests.support.clock import FakeClock
+from tests.support.configs import make_config
 from tests.support.loopback import TIMEOUT, PlayedBackend, pair
 from tests.support.poll import eventually
 from tests.support.upstreams import make_upstream, refuse
@@ -503,3 +506,142 @@ def test_a_backend_that_goes_out_wants_none_of_its_connections_back(clock: FakeC
     assert not one.pool.wanted
     one.set_administrative(Administrative.READY)
     assert one.pool.wanted
+
+
+# --- what other processes say ---------------------------------------------------------
+
+
+def told(**values: Any) -> BackendLine:
+    """A line of the board of another process."""
+    line = Shared(make_config()).line("app", "b1")
+    for name, value in values.items():
+        setattr(line, name, value)
+    return line
+
+
+def test_a_backend_follows_what_others_find_out(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", clock=clock)
+    one, _ = upstream.backends
+    assert able(upstream) == ["b1", "b2"]
+    one.follow(told(operational=Operational.DOWN))
+    assert able(upstream) == ["b2"]
+    assert one.stats.healthy == 0
+    one.follow(told(operational=Operational.UP))
+    assert able(upstream) == ["b1", "b2"]
+    assert one.stats.healthy == 1
+
+
+@pytest.mark.parametrize("state", [Administrative.DRAIN, Administrative.MAINT])
+def test_a_backend_follows_what_an_operator_wants(clock: FakeClock, state: Administrative) -> None:
+    upstream = make_upstream("", "", clock=clock)
+    one, _ = upstream.backends
+    assert able(upstream) == ["b1", "b2"]
+    one.follow(told(administrative=state))
+    assert able(upstream) == ["b2"]
+    one.follow(told())
+    assert able(upstream) == ["b1", "b2"]
+
+
+def test_what_is_no_news_changes_nothing(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", clock=clock)
+    one, _ = upstream.backends
+    line = told(operational=Operational.UP, weight=3)
+    one.follow(line)
+    standing = upstream.standing(clock())
+    one.follow(line)
+    assert upstream.known is standing
+
+
+def test_a_backend_that_others_find_up_again_is_readmitted(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", keys=EJECT, clock=clock)
+    one, _ = upstream.backends
+    fail(one)
+    one.follow(told(operational=Operational.DOWN))
+    clock.advance(1)
+    one.follow(told(operational=Operational.UP))
+    assert able(upstream) == ["b1", "b2"]
+
+
+def test_sessions_end_with_a_backend_that_others_find_down(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", keys="down_action: close_sessions", clock=clock)
+    ended: list[Backend] = []
+    upstream.on_down = ended.append
+    one, _ = upstream.backends
+    one.follow(told(operational=Operational.UP))
+    one.follow(told(operational=Operational.DOWN))
+    one.follow(told(operational=Operational.DOWN))
+    assert ended == [one]
+
+
+def test_a_told_weight_counts_for_the_turns_until_it_is_taken_back(clock: FakeClock) -> None:
+    upstream = make_upstream("", "weight: 2", clock=clock)
+    one, two = upstream.backends
+    one.follow(told(weight=6))
+    two.follow(told())
+    assert (one.weight, two.weight) == (6, 2)
+    assert Counter(chosen(upstream, "") for _ in range(8)) == {"b1": 6, "b2": 2}
+    one.follow(told())
+    assert Counter(chosen(upstream, "") for _ in range(6)) == {"b1": 2, "b2": 4}
+
+
+def chosen(upstream: Upstream, client: str) -> str:
+    candidates = upstream.standing(upstream.clock()).candidates
+    return upstream.policy.choose(candidates, RouteRequest(client, "web")).name
+
+
+CLIENTS = [f"10.0.{n // 250}.{n % 250}" for n in range(1000)]
+
+
+def owners(upstream: Upstream) -> dict[str, str]:
+    return {client: chosen(upstream, client) for client in CLIENTS}
+
+
+def test_a_told_weight_moves_a_hash_ring_s_clients_to_it_alone(clock: FakeClock) -> None:
+    upstream = make_upstream("", "", "", keys="balance: source_hash", clock=clock)
+    before = owners(upstream)
+    upstream.backends[0].follow(told(weight=4))
+    after = owners(upstream)
+    moved = [client for client in CLIENTS if after[client] != before[client]]
+    assert moved
+    assert {after[client] for client in moved} == {"b1"}
+    assert Counter(after.values())["b1"] == pytest.approx(4 / 6 * len(CLIENTS), rel=0.2)
+    upstream.backends[0].follow(told())
+    assert owners(upstream) == before
+
+
+def test_a_ring_of_told_weights_is_that_of_configured_ones(clock: FakeClock) -> None:
+    """Workers that were told agree with workers that start later."""
+    upstream = make_upstream("", "", keys="balance: source_hash", clock=clock)
+    upstream.backends[1].follow(told(weight=3))
+    assert owners(upstream) == owners(make_upstream("", "weight: 3", keys="balance: source_hash", clock=clock))
+
+
+def test_a_backend_inherits_how_long_its_connections_may_idle(clock: FakeClock) -> None:
+    (one,) = make_upstream("", clock=clock).backends
+    one.inherit(told(idle_limit=4.0, operational=Operational.DOWN))
+    one.publish(clock())
+    assert one.pool.idle_limit == 4.0
+    assert one.health.operational is Operational.DOWN
+
+
+def test_what_it_learns_of_idle_connections_later_processes_inherit(clock: FakeClock) -> None:
+    (one,) = make_upstream("", clock=clock).backends
+    line = told()
+    one.inherit(line)
+    one.publish(clock())
+    assert line.idle_limit is None
+    one.idle_promised(5.0)
+    one.publish(clock())
+    assert line.idle_limit == one.pool.idle_limit == 4.0
+
+
+def test_it_says_nothing_of_who_serves_where_another_process_does(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream = make_upstream("", clock=clock)
+    (one,) = upstream.backends
+    for speaks in (False, True):
+        upstream.speaks = speaks
+        one.follow(told(operational=Operational.DOWN))
+        one.follow(told(operational=Operational.UP))
+    assert caplog.messages == ["upstream app: no backend can serve", "upstream app can serve again"]

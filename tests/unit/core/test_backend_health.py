@@ -76,6 +76,39 @@ def test_thresholds_may_change_on_the_way() -> None:
     assert health.observe(False, rise=2, fall=2)
 
 
+@pytest.mark.parametrize("state", Operational)
+@pytest.mark.parametrize("results", ["", "+", "-"])
+def test_what_another_says_counts_and_is_news_where_it_differs(results: str, state: Operational) -> None:
+    health = after(results)
+    news = health.operational is not state
+    assert health.told(state) is news
+    assert health.operational is state
+    assert health.told(state) is False
+
+
+def test_after_news_what_came_before_counts_no_more() -> None:
+    health = after("+--")
+    health.told(DOWN)
+    assert (health.failures, health.disputed) == (0, False)
+    health.told(UP)
+    assert not health.observe(False, RISE, FALL)
+    assert not health.observe(False, RISE, FALL)
+    assert health.observe(False, RISE, FALL)
+
+
+def test_what_is_no_news_leaves_a_streak_alone() -> None:
+    health = after("+--")
+    health.told(UP)
+    assert health.observe(False, RISE, FALL)
+
+
+def test_what_another_says_leaves_the_other_axis_alone() -> None:
+    health = after("+")
+    health.administrative = Administrative.DRAIN
+    health.told(DOWN)
+    assert health.administrative is Administrative.DRAIN
+
+
 def test_the_axes_do_not_touch_one_another() -> None:
     health = after("+")
     health.administrative = Administrative.MAINT

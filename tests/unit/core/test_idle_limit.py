@@ -212,6 +212,37 @@ def test_everything_is_forgotten_in_the_end(steps: list[tuple[float, float, bool
     assert limit.limit(now + MEMORY + 1) == inf
 
 
+# What another process has learned.
+
+
+def test_an_inherited_limit_has_its_margin_already() -> None:
+    limit = IdleLimit()
+    limit.inherit(4.0, START)
+    assert limit.limit(START) == 4.0
+
+
+def test_an_inherited_limit_is_forgotten_like_any_other() -> None:
+    limit = IdleLimit()
+    limit.inherit(4.0, START)
+    assert limit.limit(START + MEMORY / 2) == 4.0
+    assert limit.limit(START + MEMORY + 1) == inf
+
+
+@pytest.mark.parametrize(("promise", "together"), [(2.0, 1.5), (10.0, 4.0)])
+def test_of_what_is_inherited_and_what_is_learned_the_shorter_counts(promise: float, together: float) -> None:
+    limit = IdleLimit()
+    limit.inherit(4.0, START)
+    limit.promised(promise, START)
+    assert limit.limit(START) == together
+
+
+def test_what_is_inherited_does_not_make_a_sighting_the_timer() -> None:
+    limit = closed_at((3.0, START))
+    limit.inherit(2.5, START)
+    assert limit.limit(START + DOUBT) == 2.5
+    assert limit.limit(START + MEMORY + 1) == inf
+
+
 def test_repr_tells_what_is_known() -> None:
     assert repr(IdleLimit()) == "<IdleLimit promised inf, confirmed inf, last seen inf>"
     limit = closed_at((2.0, START), (2.5, START + 10))
