@@ -17,6 +17,7 @@ the other process has ended, however it did.
 |---|---|
 | `{"said": "ready"}` | it can serve |
 | `{"said": "failed", "why": "..."}` | it can't start; it ends with status 2 |
+| `{"said": "absorbed", "generation": 3}` | the steward: what that one has counted is among its own numbers now |
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Channel:
             if not data:
                 self.over = True
                 return messages
-            messages.append(json.loads(data))
+            with suppress(ValueError):  # no master falls over what a child says
+                messages.append(json.loads(data))
 
     def close(self) -> None:
         self._sock.close()

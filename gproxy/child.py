@@ -153,7 +153,8 @@ class _Child:
                         self._role.obey(message)
         if self._channel.over:
             self._watcher.stop()
-            log.warning("process %d ends, because the master has gone", os.getpid())
+            if not self._stop.is_set():
+                log.warning("the master has gone: this process ends, too, once its sessions have")
             self._stop.set()
 
     def _drain(self, timeout: float, *, gently: bool) -> None:
@@ -191,6 +192,7 @@ class WorkerRole:
                 self._worker.reopen_logs()
 
     def drain(self, timeout: float, *, gently: bool) -> None:
+        call_process(f"gproxy-drain{self._share.slot}")  # an operator wants to tell it from the one that serves
         self._worker.drain(timeout, gently=gently)
 
     def stop(self) -> None:
@@ -214,8 +216,9 @@ class WorkerRole:
 class StewardRole:
     """The steward; `earlier` are the shared memories of earlier generations, by number."""
 
-    def __init__(self, config: Config, shared: Shared, earlier: dict[int, Shared]):
+    def __init__(self, config: Config, shared: Shared, earlier: dict[int, Shared], channel: Channel):
         self._earlier = earlier
+        self._channel = channel
         self._slot = config.workers
         self._steward = Steward(config, shared, earlier.values())
 
@@ -230,9 +233,13 @@ class StewardRole:
             case "retire":
                 self._steward.retire()
             case "over":
-                earlier = self._earlier.pop(message["generation"], None)
-                if earlier is not None:
-                    gevent.spawn(self._steward.over, earlier)
+                gevent.spawn(self._absorb, message["generation"])
+
+    def _absorb(self, generation: int) -> None:
+        earlier = self._earlier.pop(generation, None)
+        if earlier is not None:
+            self._steward.over(earlier)
+        self._channel.send(said="absorbed", generation=generation)
 
     def drain(self, timeout: float, *, gently: bool) -> None:
         """It has nobody to wait for."""

@@ -10,12 +10,13 @@ import argparse
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 
 from gproxy import __version__, config
 from gproxy.core.settings import Config
-from gproxy.errors import ConfigError, GproxyError, StartFailed
+from gproxy.errors import ConfigError, GproxyError, Problem, StartFailed
 
 USAGE_ERROR = 2
 
@@ -27,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run gproxy; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Before there is anything to drain. No KeyboardInterrupt: one that comes during an import may get lost there.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # there is nothing to do for them yet
+        signal.signal(number, signal.SIG_IGN)
     try:
         if arguments[:1] == ["demo"]:
             return _demo(arguments[1:])
@@ -53,7 +57,15 @@ def _balancer(arguments: Sequence[str]) -> int:
         return _check(options.config, settings)
     from gproxy.supervisor import Supervisor  # late: checking a file need not start gevent
 
-    return Supervisor(settings, lambda: config.load(options.config)).run()
+    return Supervisor(settings, lambda: _load_again(options.config)).run()
+
+
+def _load_again(path: str) -> Config:
+    """For a reload, which must not wait for whoever writes into a pipe."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(path, [Problem(0, "", "is no regular file, and can't be read a second time")])
+    return config.load(path)
 
 
 def _check(path: str, settings: Config) -> int:

@@ -72,7 +72,7 @@ def _origin(name: str, port: int) -> Iterator[tuple[str, subprocess.Popen[str], 
         assert process.stdout is not None
         said = process.stdout.readline().strip()
         if not said.isdigit():
-            raise BindError(f"origin {name}: {said or 'it did not start'}")
+            raise BindError(f"origin {name}: {said or 'it did not start'}; --port and --origin-port take others")
         yield name, process, int(said)
     finally:
         process.terminate()

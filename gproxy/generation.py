@@ -11,12 +11,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from traceback import print_exc
 from typing import NoReturn
 
 from gproxy.channel import Channel
 from gproxy.core.settings import Config
 from gproxy.shared import Shared
+from gproxy.sockets import BySlot
 from gproxy.watchdog import make_stack_file
 
 STEWARD = -1  # its slot
@@ -77,6 +80,8 @@ class Generation:
     shared: Shared
     in_child: InChild
     until: float  # when it must be ready, or be over; monotonic seconds
+    sockets: list[BySlot] = field(default_factory=list)  # each worker's
+    hurried: bool = False  # told to end at once
     children: dict[int, Child] = field(default_factory=dict)  # by slot
     vacancies: dict[int, Vacancy] = field(default_factory=dict)
 
@@ -124,8 +129,13 @@ class Generation:
             os.close(stack)
             raise
         if pid == 0:
-            ours.close()
-            self.in_child(self, slot, theirs, stack)
+            try:
+                ours.close()
+                self.in_child(self, slot, theirs, stack)
+            except BaseException:  # noqa: BLE001  # the master's code above us must not run here
+                print_exc()
+            finally:
+                os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         theirs.close()
         self.children[slot] = Child(pid, slot, ours, stack, time.monotonic())
@@ -157,6 +167,12 @@ class Generation:
                 delay = self.vacancies[slot].failed(now)
                 log.error("%s could not be started: %s; tried again in %g s", name_of(slot), error.strerror, delay)
 
+    def hurry(self, until: float) -> None:
+        """End at once, and by force if that is not heard."""
+        self.hurried = True
+        self.tell(do="stop")
+        self.until = min(self.until, until)
+
     def tell(self, **message: object) -> None:
         """All workers."""
         for child in self.workers():
@@ -165,7 +181,8 @@ class Generation:
     def kill(self) -> None:
         for child in self.children.values():
             child.killed = True
-            os.kill(child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
     def __repr__(self) -> str:
         return f"<Generation {self.number} {len(self.workers())} of {self.config.workers} workers>"

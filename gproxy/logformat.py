@@ -37,21 +37,22 @@ def formatter(settings: LogSettings) -> logging.Formatter:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-23T12:00:00.123Z info gproxy.health: message`; a traceback follows, indented."""
+    """`2026-11-23T12:00:00.123Z info gproxy.health[4711]: message`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = _CONTROL.sub(_escaped, record.getMessage())
-        head = f"{timestamp(record.created)} {record.levelname.lower()} {record.name}: {message}"
+        head = f"{timestamp(record.created)} {record.levelname.lower()} {record.name}[{record.process}]: {message}"
         return "\n    ".join([head, *_traceback(self, record).splitlines()])
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, and traceback where there is one."""
+    """One object a line: time, level, process id, logger, message, and traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
         }

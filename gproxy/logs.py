@@ -168,7 +168,7 @@ class LogSink:
         self._look_at_room()
         self._drop(lost)
         if error is not None:
-            self._failed(error)
+            self._failed(error, lost)
         elif self._failing:
             self._recovered()
 
@@ -177,13 +177,20 @@ class LogSink:
             self._lost += lines
             self._dropped(lines)
 
-    def _failed(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
+    def _failed(self, error: OSError, lost: int) -> None:
+        if self._failing:
+            return
+        self._failing = True
+        if lost:
             _log.error("%s can't be written to: %s; log lines are lost until it can", self.name, error.strerror)
+        else:
+            _log.error("%s can't be opened anew: %s; lines go on to the file that it was", self.name, error.strerror)
 
     def _recovered(self) -> None:
-        _log.warning("%s can be written to again, %d log lines were lost", self.name, self._lost)
+        if self._lost:
+            _log.warning("%s can be written to again, %d log lines were lost", self.name, self._lost)
+        else:
+            _log.warning("%s is open again, and no line was lost", self.name)
         self._failing, self._lost = False, 0
 
 

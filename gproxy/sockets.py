@@ -20,7 +20,7 @@ from typing import Any
 from gproxy.core.settings import Config, ListenerSettings
 from gproxy.errors import BindError
 from gproxy.net.connection import Endpoint, format_sockaddr, set_stream_options
-from gproxy.net.listener import bind, bind_only
+from gproxy.net.listener import bind, bind_error, bind_only
 from gproxy.net.resolve import literal
 
 BySlot = Mapping[str, Sequence[Socket]]  # a worker's sockets by the names of listeners
@@ -60,10 +60,12 @@ class ListeningSockets:
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._before: dict[str, Held] = {}
+        self._adopted: set[str] = set()  # another master's, until it ends
 
     def adopt(self, key: str, held: Held) -> None:
         """Take sockets that the master before us has bound, by the address that the configuration names."""
         self._held[key] = held
+        self._adopted.add(key)
 
     def adopt_inherited(self, config: Config, inherited: Sequence[Socket]) -> list[Socket]:
         """Take sockets that somebody else has bound, for the listeners of their addresses; those that nobody names."""
@@ -96,10 +98,13 @@ class ListeningSockets:
         self._held.update(opened)
 
     def listen(self, config: Config) -> None:
-        """Let clients come; they wait until a worker accepts."""
+        """Let clients come; they wait until a worker accepts. BindError where somebody else was quicker."""
         for listener in config.listeners:
             for sock in self._held[_key(listener)].sockets:
-                sock.listen(listener.backlog)
+                try:
+                    sock.listen(listener.backlog)
+                except OSError as error:
+                    raise bind_error(Endpoint(sock.family, sock.getsockname()), error) from error
 
     def undo(self) -> None:
         """Close what the last `open` has opened."""
@@ -139,10 +144,14 @@ class ListeningSockets:
                 if sock not in kept:
                     sock.close()
 
+    def own_all(self) -> None:
+        """The master before us has no part in them any more."""
+        self._adopted.clear()
+
     def close(self, *, keep_paths: bool = False) -> None:
         """Close all; with `keep_paths` somebody else serves on the unix sockets."""
-        for held in self._held.values():
-            held.close(keep_path=keep_paths)
+        for key, held in self._held.items():
+            held.close(keep_path=keep_paths or key in self._adopted)
         self._held.clear()
 
     def _opened(self, listener: ListenerSettings, workers: int, new: list[Socket]) -> Held:

@@ -76,6 +76,8 @@ class Supervisor:
         self._upgrade: Upgrade | None = None
         self._turned_at = time.monotonic()
         self._watchdog = systemd.watchdog_interval()
+        self._unsaid: dict[str, str | int] | None = None  # what the service manager could not be told yet
+        self._uncounted: dict[int, Shared] = {}  # of generations that have ended, until the steward has absorbed them
         self._pid_file: PidFile | None = None
 
     # The loop.
@@ -87,18 +89,19 @@ class Supervisor:
         setup_master_logging(self._config.log)
         self._watch_signals()
         self._takeover = takeover()
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(lambda: self._sockets.close(keep_paths=self._handed_over))
+            ending.callback(self._remove_pid_file)
+            ending.callback(self._kill_all)
             self._adopt_sockets()
             self._sockets.open(self._config)
             self._sockets.listen(self._config)  # who comes before we are ready waits
             self._begin(self._config)
             while not self._over():
                 self._turn()
-        finally:
-            self._kill_all()
-            if self._pid_file is not None:
-                self._pid_file.remove()
-            self._sockets.close(keep_paths=self._handed_over or self._takeover is not None)
+        if self._handed_over:
+            log.info("process %d, the old master, has ended", os.getpid())
+            return 0
         log.info("stopped" if self._current is not None else "stopped before it was ready")
         return 0
 
@@ -110,6 +113,10 @@ class Supervisor:
             log.warning("no listener names %s, on which there is a socket for us", format_sockaddr(sock.getsockname()))
             sock.close()
 
+    def _remove_pid_file(self) -> None:
+        if self._pid_file is not None:
+            self._pid_file.remove()
+
     def _over(self) -> bool:
         return self._stopping and not any(generation.children for generation in self._generations())
 
@@ -120,6 +127,8 @@ class Supervisor:
             key.data()
         if self._watchdog is not None:
             systemd.notify(WATCHDOG=1)
+        if self._unsaid is not None:
+            self._say(**self._unsaid)
         while self._signals:
             self._heed(self._signals.popleft())
         self._look_at_deadlines(time.monotonic())
@@ -176,7 +185,8 @@ class Supervisor:
             shared.learn(self._current.shared)
         self._numbers += 1
         until = time.monotonic() + config.start_timeout
-        self._next = Generation(self._numbers, config, shared, self._in_child, until)
+        sockets = [self._sockets.of(config, slot) for slot in range(config.workers)]
+        self._next = Generation(self._numbers, config, shared, self._in_child, until, sockets)
         lacking = self._next.start()
         for process in self._next.children.values():
             self._listen_to(process)
@@ -192,21 +202,22 @@ class Supervisor:
         for each in self._generations():
             for process in each.children.values():
                 process.channel.close()  # or its process would never see its end
+                os.close(process.stack)
         for other in (self._upgrade, self._takeover):
             if other is not None:
                 other.channel.close()
         for end in (self._selector, self._wake, self._wakes):
             end.close()
-        earlier = {each.number: each.shared for each in self._draining}
+        earlier = self._uncounted | {each.number: each.shared for each in self._draining}
         if generation is self._next and self._current is not None:
             earlier[self._current.number] = self._current.shared
         config, shared = generation.config, generation.shared
-        sockets = self._sockets.of(config, slot) if slot != STEWARD else {}
+        sockets = generation.sockets[slot] if slot != STEWARD else {}
         self._sockets.keep_only(sockets)
 
         def make() -> child.Role:
             if slot == STEWARD:
-                return child.StewardRole(config, shared, earlier)
+                return child.StewardRole(config, shared, earlier, channel)
             return child.WorkerRole(config, Share(shared, slot, sockets), HubWatchdog(config.hub_watchdog, stack))
 
         name = "gproxy-steward" if slot == STEWARD else f"gproxy-worker{slot}"
@@ -214,24 +225,42 @@ class Supervisor:
 
     def _hear(self, process: Child) -> None:
         """A child has said something, or has ended."""
-        for message in process.channel.receive():
-            if message["said"] == "ready":
-                process.ready = True
-            elif message["said"] == "failed":
-                process.why = message["why"]
+        was_ready = process.ready
+        self._note(process)
         if process.channel.over:
             self._selector.unregister(process.channel)
         starting = self._next
         if starting is not None and starting.ready:
-            self._next = None
             self._promote(starting)
-        elif process.ready and self._current is not None and process in self._current.children.values():
-            process.channel.send(do="report" if process.slot == STEWARD else "serve")
+        elif process.ready and not was_ready and self._current is not None:
+            if process is self._current.steward:
+                self._settle_counts()
+            elif process in self._current.workers():
+                process.channel.send(do="serve")
+                log.info("%s, process %d, serves in the place of the one that ended", process.name, process.pid)
+
+    def _note(self, process: Child) -> None:
+        """What a child has said."""
+        for message in process.channel.receive():
+            match message.get("said"):
+                case "ready":
+                    process.ready = True
+                case "failed":
+                    process.why = str(message.get("why"))
+                case "absorbed":
+                    self._uncounted.pop(message.get("generation", 0), None)
 
     def _promote(self, generation: Generation) -> None:
-        """It serves from now on."""
+        """It serves from now on, if nothing of the last steps fails."""
+        try:
+            self._sockets.listen(generation.config)
+        except BindError as error:
+            self._abort(f"gproxy: {error}", _USAGE_ERROR)
+            return
+        self._next = None
         before, self._current = self._current, generation
-        self._sockets.listen(generation.config)
+        if before is None:
+            self._write_pid_file()
         generation.tell(do="serve")
         self._config = generation.config
         setup_master_logging(self._config.log)
@@ -239,17 +268,17 @@ class Supervisor:
         for name, sockaddr in self._sockets.addresses(generation.config).items():
             log.info("listener %s: serving on %s", name, format_sockaddr(sockaddr))
         if before is None:
-            self._write_pid_file()
             log.info("gproxy %s is ready", __version__)
-            self._tell_steward(do="report")
             if self._takeover is not None:
                 self._takeover.done()
                 self._takeover = None
+                self._sockets.own_all()
             self._on_ready(self._sockets.addresses(generation.config))
         else:
             log.info("gproxy %s is ready: the new configuration is in effect", __version__)
             self._drain(before)
-        systemd.notify(READY=1, MAINPID=os.getpid(), STATUS=f"{generation.config.workers} workers serve")
+        self._settle_counts()
+        self._say(READY=1, MAINPID=os.getpid(), STATUS=f"{generation.config.workers} workers serve")
         self._reload_if_asked_again()
 
     def _write_pid_file(self) -> None:
@@ -265,9 +294,10 @@ class Supervisor:
         if generation.steward is not None:
             generation.steward.channel.send(do="stop")
         self._draining.append(generation)
-        if len(self._draining) > _MOST_DRAINING:
-            log.warning("too many workers still drain after earlier reloads: the oldest end at once")
-            self._draining[0].tell(do="stop")
+        for oldest in self._draining[:-_MOST_DRAINING]:
+            if not oldest.hurried:
+                log.warning("too many workers still drain after earlier reloads: the oldest end at once")
+                oldest.hurry(time.monotonic() + _GRACE)
 
     def _start_failed(self, process: Child, otherwise: str) -> None:
         self._abort(process.why or otherwise, _USAGE_ERROR if process.why else _DEFECT)
@@ -283,7 +313,8 @@ class Supervisor:
             raise StartFailed(why, status)
         self._sockets.undo()
         log.error("the new configuration could not be started, and the one before stays in effect: %s", why)
-        systemd.notify(READY=1)
+        self._settle_counts()
+        self._say(READY=1)
         self._reload_if_asked_again()
 
     def _tell_steward(self, **message: object) -> None:
@@ -313,8 +344,7 @@ class Supervisor:
                     return
 
     def _bury(self, generation: Generation, process: Child, status: int) -> None:
-        if not process.channel.over:
-            self._hear(process)  # its last words
+        self._note(process)  # its last words
         with contextlib.suppress(KeyError):
             self._selector.unregister(process.channel)
         generation.bury(process)
@@ -329,12 +359,25 @@ class Supervisor:
             log.error("%s, process %d, %s; another one starts %s", process.name, process.pid, why, when)
 
     def _look_at_end(self, generation: Generation) -> None:
-        if not generation.workers() and not self._stopping:
-            self._tell_steward(do="over", generation=generation.number)
         if not generation.children:
             self._draining.remove(generation)
-        if all(each.steward is None for each in self._draining):
-            self._tell_steward(do="report")
+            self._uncounted[generation.number] = generation.shared
+        self._settle_counts()
+
+    def _settle_counts(self) -> None:
+        """One steward reports at a time; and what ended generations have counted becomes part of its own numbers.
+
+        Not while another generation starts, whose steward has those among its own already.
+        """
+        if self._stopping or self._next is not None or any(each.steward is not None for each in self._draining):
+            return
+        self._tell_steward(do="report")
+        for number in self._uncounted:
+            self._tell_steward(do="over", generation=number)
+
+    def _say(self, **fields: str | int) -> None:
+        """Tell the service manager; again later, where it is too busy to hear it."""
+        self._unsaid = None if systemd.notify(**fields) else fields
 
     # Deadlines.
 
@@ -391,7 +434,7 @@ class Supervisor:
     def _stop(self) -> None:
         if self._stopping:
             for generation in self._generations():
-                generation.tell(do="stop")
+                generation.hurry(time.monotonic() + _GRACE)
             return
         self._stopping = True
         if self._current is None:
@@ -399,7 +442,8 @@ class Supervisor:
             return
         systemd.notify(STOPPING=1)
         timeout = self._current.config.drain_timeout
-        log.info("stopping; sessions that have %g s to end: %d", timeout, self._current.shared.active())
+        sessions = sum(each.shared.active() for each in (self._current, *self._draining))
+        log.info("stopping; sessions that have %g s to end: %d; asked once more, they end at once", timeout, sessions)
         if self._upgrade is not None:
             self._upgrade.stop()
             self._forget_upgrade()
@@ -443,6 +487,8 @@ class Supervisor:
         except BindError as error:
             log.error("%s; the configuration before stays in effect", error)
             return
+        if config.pid_file != self._config.pid_file:
+            log.warning("pid_file stays %s until an upgrade or a restart", self._config.pid_file)
         log.info("reloading")
         systemd.notify(RELOADING=1)
         self._begin(config)
@@ -461,7 +507,7 @@ class Supervisor:
             return
         log.info("upgrading: a new master starts")
         try:
-            self._upgrade = Upgrade(self._sockets, time.monotonic() + self._current.config.start_timeout)
+            self._upgrade = Upgrade(self._sockets, time.monotonic() + self._current.config.start_timeout + _GRACE)
         except OSError as error:
             log.error("the upgrade has failed: no process could be started: %s; this one goes on", error.strerror)
             return
@@ -469,7 +515,7 @@ class Supervisor:
 
     def _hear_upgrade(self) -> None:
         assert self._upgrade is not None
-        ready = any(message["said"] == "ready" for message in self._upgrade.channel.receive())
+        ready = any(message.get("said") == "ready" for message in self._upgrade.channel.receive())
         if ready:
             log.info("process %d serves; this one ends when its sessions have", self._upgrade.pid)
             self._forget_upgrade()

@@ -63,6 +63,8 @@ class Upgrade:
         handed = sockets.descriptors()
         told = json.dumps({"channel": theirs.fileno(), "sockets": handed})
         inherited = [theirs.fileno(), *(fd for descriptors, *_ in handed.values() for fd in descriptors)]
+        # A signal that comes before the program is executed anew must not be taken for this one's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self.pid = os.fork()
             if self.pid == 0:
@@ -71,6 +73,7 @@ class Upgrade:
             self.channel.close()
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
             theirs.close()
 
     def stop(self) -> None:
@@ -90,6 +93,12 @@ def _become_the_new_one(told: str, inherited: list[int]) -> NoReturn:
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
         environ = os.environ | {_VARIABLE: told}
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # they go to the group at times; cli.py does the same
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         if "WATCHDOG_PID" in environ:
             environ["WATCHDOG_PID"] = str(os.getpid())
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)

@@ -166,6 +166,8 @@ class Worker:
         assert self.board is not None
         self.metrics.catch_up()
         self.board.look()
+        for server in self._servers:
+            server.relieve()  # another worker may have no room, whose own clients are not idle
         self._share.shared.alive(self._share.slot)
 
     # Ending.

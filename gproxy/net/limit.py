@@ -71,5 +71,11 @@ class Limit:
         if self._relieve is not None and self.nearly_reached():
             self._relieve(self.margin)
 
+    def told(self) -> str:
+        """For the log."""
+        if self.out_of_room():
+            return f"this process has descriptors for {self.room} sessions"
+        return f"{self.taken()} of {self.most} sessions, of which this process has {self.active}"
+
     def __repr__(self) -> str:
         return f"<Limit {self.taken()} of {self.most}, here {self.active} of {min(self.most, self.room)}>"

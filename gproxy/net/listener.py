@@ -52,7 +52,7 @@ def listen(endpoint: Endpoint, backlog: int) -> Socket:
         sock.listen(backlog)
     except OSError as error:
         sock.close()
-        raise _bind_error(endpoint, error) from error
+        raise bind_error(endpoint, error) from error
     return sock
 
 
@@ -64,7 +64,7 @@ def bind(endpoint: Endpoint, *, shared: bool = False) -> Socket:
     try:
         sock = Socket(endpoint.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     except OSError as error:
-        raise _bind_error(endpoint, error) from error
+        raise bind_error(endpoint, error) from error
     try:
         if endpoint.is_unix:
             _remove_stale(endpoint.sockaddr)
@@ -76,7 +76,7 @@ def bind(endpoint: Endpoint, *, shared: bool = False) -> Socket:
         sock.bind(endpoint.sockaddr)
     except OSError as error:
         sock.close()
-        raise _bind_error(endpoint, error) from error
+        raise bind_error(endpoint, error) from error
     return sock
 
 
@@ -87,10 +87,11 @@ def bind_only(endpoint: Endpoint) -> None:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.bind(endpoint.sockaddr)
     except OSError as error:
-        raise _bind_error(endpoint, error) from error
+        raise bind_error(endpoint, error) from error
 
 
-def _bind_error(endpoint: Endpoint, error: OSError) -> BindError:
+def bind_error(endpoint: Endpoint, error: OSError) -> BindError:
+    """What an operator reads."""
     return BindError(f"cannot listen on {endpoint}: {(error.strerror or str(error)).lower()}")
 
 
@@ -165,10 +166,14 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         self._refusing = False
         return False
 
-    def _tight(self) -> bool:
-        """At a limit or near it: idle clients are asked to go; whether clients must wait all the same."""
+    def relieve(self) -> None:
+        """Near a limit, ask idle clients to go."""
         for limit in self._limits:
             limit.relieve()
+
+    def _tight(self) -> bool:
+        """At a limit or near it: idle clients are asked to go; whether clients must wait all the same."""
+        self.relieve()
         out_of_room = any(limit.out_of_room() for limit in self._limits)
         over = out_of_room or any(limit.reached() for limit in self._limits)
         # To turn a client away takes a descriptor, too: where those are short, clients wait.
@@ -185,8 +190,8 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
         if now >= self._say_full_at:
             self._say_full_at = now + _SAY_FULL_AGAIN
             then = "turned away" if self._refusing else "left waiting"
-            which = [repr(limit) for limit in self._limits if limit.reached() or limit.out_of_room()]
-            log.warning("listener %s: full, clients are %s: %s", self.url, then, ", ".join(which))
+            which = [limit.told() for limit in self._limits if limit.reached() or limit.out_of_room()]
+            log.warning("listener %s: full, clients are %s: %s", self.url, then, " and ".join(which))
 
     def _look_again_later(self) -> None:
         """A session that ends here wakes us. Where there may be room without one, look at times."""

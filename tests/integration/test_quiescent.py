@@ -42,7 +42,7 @@ def test_two_clients_one_after_the_other_share_a_connection(proxy):
             assert read_to_end(client) == b""  # and not a byte of anybody else's
     proxy.stop()
     assert [line.split()[-1] for line in proxy.access()] == ["fresh", "reused", "reused"]
-    assert "warning gproxy: upstream app: pool.reuse is quiescent: clients share backend connections" in proxy.log()
+    assert "upstream app: pool.reuse is quiescent: clients share backend connections" in proxy.log()
 
 
 def test_two_clients_at_the_same_time_do_not(proxy):

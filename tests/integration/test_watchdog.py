@@ -87,7 +87,7 @@ def logged(program: Path, how: str) -> list[str]:
 @pytest.mark.parametrize("how", ["sleepy", "busy", "greedy"])
 def test_the_log_names_the_function_that_held_the_loop(program: Path, how: str) -> None:
     head, *stack = logged(program, how)
-    assert re.search(rf"error gproxy.watchdog: the event loop was held for [\d.]+ s .* by {how}_policy \(", head)
+    assert re.search(rf"error gproxy.watchdog\[\d+\]: the event loop was held for [\d.]+ s .* by {how}_policy \(", head)
     assert all(re.fullmatch(r'      File ".*", line \d+ in .*', line) for line in stack)
     assert stack[0].endswith(f" in {how}_policy")
     assert "watchdog.py" not in "".join(stack)

@@ -178,7 +178,7 @@ def test_a_policy_that_holds_the_loop_for_a_while_is_reported_with_its_stack(tmp
     held = CONFIG.replace("workers: 3", "workers: 1\nhub_watchdog: 0.3").replace("backends: [", HELD)
     with Gproxy(tmp_path, held, environ={"B1": origin.address}) as proxy, proxy.connect("web") as client:
         assert echoes(client)
-        proxy.wait_for_log(r"error gproxy.watchdog: the event loop was held for \S+ s or more, .* by choose ")
+        proxy.wait_for_log(r"error gproxy.watchdog\[\d+\]: the event loop was held for \S+ s or more, .* by choose ")
         proxy.wait_for_log(r'File ".*/sluggish.py", line . in choose')
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -368,7 +369,9 @@ def test_text_log_line(pipe: tuple[int, int], opened: Open, gproxy_logger: loggi
     )
     gproxy_logger.handle(record)
     assert sink.flush()
-    assert os.read(pipe[0], 1000) == b"2026-11-23T12:00:00.500Z warning gproxy.health: b1 is\\x0adown\n"
+    assert (
+        os.read(pipe[0], 1000) == b"2026-11-23T12:00:00.500Z warning gproxy.health[%d]: b1 is\\x0adown\n" % os.getpid()
+    )
 
 
 def test_traceback_in_text_is_indented(pipe: tuple[int, int], opened: Open, gproxy_logger: logging.Logger) -> None:
@@ -380,7 +383,7 @@ def test_traceback_in_text_is_indented(pipe: tuple[int, int], opened: Open, gpro
         gproxy_logger.exception("oops")
     assert sink.flush()
     first, *rest = os.read(pipe[0], 10_000).decode().splitlines()
-    assert first.endswith(" error gproxy: oops")
+    assert first.endswith(f" error gproxy[{os.getpid()}]: oops")
     assert rest[0] == "    Traceback (most recent call last):"
     assert all(line.startswith("    ") for line in rest)
 
@@ -396,6 +399,7 @@ def test_json_log_line(pipe: tuple[int, int], opened: Open, gproxy_logger: loggi
     assert json.loads(os.read(pipe[0], 1000)) == {
         "time": "2026-11-23T12:00:00.500Z",
         "level": "info",
+        "process": os.getpid(),
         "logger": "gproxy.x",
         "message": 'a "b"\n',
     }
@@ -433,7 +437,7 @@ sys.exit(3)
 
 def test_lines_of_the_last_moment_are_written_at_exit() -> None:
     done = subprocess.run([sys.executable, "-c", AT_EXIT, "1"], capture_output=True, text=True, timeout=20, check=False)
-    assert done.stderr.endswith(" error gproxy.x: last words\n")
+    assert re.search(r" error gproxy.x\[\d+\]: last words\n$", done.stderr)
     assert done.returncode == 3
 
 

@@ -234,6 +234,7 @@ def test_another_master_takes_over_what_is_described_to_it(sockets: ListeningSoc
     assert [len(mine) for mine in by_slot(after, config)] == [1, 1]
     sockets.close(keep_paths=True)
     assert accepts(str(ours))
+    after.own_all()
     after.close()
     assert not ours.exists()
     assert theirs.exists()
@@ -281,3 +282,29 @@ def test_repr_tells_where(sockets: ListeningSockets) -> None:
     port = free_port()
     serve(sockets, f"127.0.0.1:{port}", workers=2)
     assert repr(sockets) == f"<ListeningSockets 127.0.0.1:{port}>"
+
+
+def test_a_takeover_that_fails_removes_its_own_paths_and_leaves_the_other_master_s(
+    sockets: ListeningSockets, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    serve(sockets, f"unix:{old}")
+    after = ListeningSockets()
+    for key, (fds, shared, borrowed) in sockets.descriptors().items():
+        after.adopt(key, Held([Socket(fileno=os.dup(fd)) for fd in fds], shared=shared, borrowed=borrowed))
+    after.open(make_config(binds=[f"unix:{old}", f"unix:{new}"]))
+    after.close()
+    assert accepts(str(old))
+    assert not new.exists()
+
+
+def test_an_address_that_somebody_else_listens_on_by_now_is_an_error(sockets: ListeningSockets) -> None:
+    config = make_config(binds=[LOCAL])
+    sockets.open(config)
+    ((_, port),) = sockets.addresses(config).values()
+    with socket.socket() as quicker:
+        quicker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        quicker.bind(("127.0.0.1", port))
+        quicker.listen()
+        with pytest.raises(BindError, match="address already in use"):
+            sockets.listen(config)

@@ -93,7 +93,9 @@ def test_an_upgrade_without_a_process_for_it_changes_nothing(
 
 def test_a_start_without_processes_fails_and_says_so(only: Limit) -> None:
     supervisor = Supervisor(CONFIG)
+    supervisor._sockets.open(CONFIG)
     only(0)
     with pytest.raises(StartFailed, match=f"steward could not be started: {WHY}"):
         supervisor._begin(CONFIG)
+    supervisor._sockets.close()
     supervisor._selector.close()

@@ -447,7 +447,9 @@ def test_that_it_is_full_is_said_once(bench: Make, caplog: pytest.LogCaptureFixt
         b.end_one()
         eventually(lambda: b.served)
         b.end_one()
-    assert lines(caplog) == [f"listener {b.server.url}: full, clients are left waiting: <Limit 1 of 1, here 1 of 1>"]
+    assert lines(caplog) == [
+        f"listener {b.server.url}: full, clients are left waiting: 1 of 1 sessions, of which this process has 1"
+    ]
 
 
 def test_closing_while_it_waits_for_others(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
