@@ -9,7 +9,7 @@
 set -eu
 
 PYTHON=${PYTHON:-python3}
-TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy curl chromium"
+TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy curl chromium prometheus"
 
 die() {
     echo "bootstrap.sh: $*" >&2

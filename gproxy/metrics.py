@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -240,6 +240,23 @@ class MetricsCollector:
     def listener(self, name: str) -> ListenerStats:
         return self._listeners[name]
 
+    @property
+    def backends(self) -> Collection[BackendStats]:
+        return self._backends.values()
+
+    @property
+    def listeners(self) -> Collection[ListenerStats]:
+        """Those of http first."""
+        return self._listeners.values()
+
+    @property
+    def http_listeners(self) -> list[ListenerStats]:
+        return [stats for _, stats in self._named_http]
+
+    def closed(self) -> Iterator[tuple[str, int]]:
+        """Each termination code, and how many sessions ended with it."""
+        return ((code, self.view[slot]) for code, slot in self._closed.items())
+
     def catch_up(self) -> None:
         """Bring every counter up to date, for whoever reads them."""
         for add_up in self.lagging:
@@ -279,6 +296,19 @@ class MetricsCollector:
             for offset, slot in enumerate(mine):
                 if offset not in gauges:
                     self.view[slot] += other.view[theirs[offset]]
+
+    def add_all(self, other: MetricsCollector) -> None:
+        """Add another configuration's counters, and the gauges of what still goes on there; what is said of the
+        backends' state stays.
+        """
+        lag = max(self.view[Slot.HUB_LAG], other.view[Slot.HUB_LAG])
+        said = [(stats, stats.ejected, stats.healthy) for stats in self._backends.values()]
+        for mine, theirs in self._common(other):
+            for slot, their_slot in zip(mine, theirs, strict=True):
+                self.view[slot] += other.view[their_slot]
+        for stats, ejected, healthy in said:
+            stats.ejected, stats.healthy = ejected, healthy
+        self.view[Slot.HUB_LAG] = lag
 
     def settle(self, workers: Sequence[MetricsCollector], steward: MetricsCollector) -> None:
         """For the sum of all processes: put right the gauges that don't add up."""

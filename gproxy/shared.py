@@ -202,7 +202,7 @@ class Shared:
 
 
 class Totals:
-    """What all processes have counted, for the StatsdReporter."""
+    """What all processes have counted, for the StatsdReporter and for Prometheus."""
 
     def __init__(self, shared: Shared, earlier: Iterable[Shared] = ()):
         """`earlier` are configurations whose last sessions are still about."""
@@ -215,6 +215,13 @@ class Totals:
         for shared in (self._shared, *self._earlier):
             shared.clear_lag()
         return merged([total.snapshot() for _, total in self._taken])
+
+    def total(self) -> MetricsCollector:
+        """The sum of all that has the names of the present configuration: a copy. The worst lag stays as it is."""
+        total = self._shared.total()
+        for earlier in self._earlier:
+            total.add_all(earlier.total())
+        return total
 
     @property
     def before(self) -> Snapshot:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 _SUBBUCKETS = 8  # per octave
 _LOWEST_OCTAVE = -16  # as frexp counts them: it holds 2**-17 to below 2**-16 seconds
@@ -94,6 +95,17 @@ def percentile(counts: Sequence[int], q: float) -> float:
         if rank <= 0:
             return _middle(slot)
     return 0.0
+
+
+def cumulative(counts: Sequence[int], powers: Sequence[int]) -> list[tuple[float, int]]:
+    """For each power of two in seconds, -17 to 12 and ascending: how many durations were below it. Exact."""
+    totals = [0, *accumulate(counts)]
+    return [(2.0**power, totals[_SUBBUCKETS * (power - _LOWEST_OCTAVE + 1)]) for power in powers]
+
+
+def approximate_sum(counts: Sequence[int]) -> float:
+    """Of all durations in seconds, to RELATIVE_ERROR: each counts as the middle of its bucket. It only grows."""
+    return sum(count * _middle(slot) for slot, count in enumerate(counts) if count)
 
 
 def since(counts: Sequence[int], before: Sequence[int]) -> list[int]:
