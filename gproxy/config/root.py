@@ -1,4 +1,4 @@
-"""The whole file: listeners, StatsD, the log, and what the sections say of each other."""
+"""The whole file: listeners, StatsD, the admin API, the log, and what the sections say of each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from gproxy.config.modes import Users
 from gproxy.config.scalars import (
     access_log,
     address,
+    admin_token,
     choice,
     duration,
     host,
+    is_loopback,
     members,
     name,
     pid_file,
@@ -34,9 +36,11 @@ from gproxy.config.upstreams import (
     timeouts_in,
 )
 from gproxy.config.walk import Section, Table, Value, attempt, refuse_twins, scalar, walk
+from gproxy.core.address import Address
 from gproxy.core.settings import (
     HUB_WATCHDOG,
     WORKER_TIMEOUT,
+    AdminSettings,
     Config,
     Identity,
     ListenerSettings,
@@ -69,6 +73,11 @@ STATSD: Table = {
     "host": scalar(host),
     "port": scalar(whole(1, 65535)),
     "prefix": scalar(statsd_prefix),
+}
+
+ADMIN: Table = {
+    "bind": scalar(address),
+    "token": scalar(admin_token),
 }
 
 LOG: Table = {
@@ -118,6 +127,16 @@ def _naming(listener: Section) -> list[Section]:
     return [section for section in (listener, *listener.good.get("routes", ())) if "upstream" in section.good]
 
 
+def _admin(value: Value) -> Section:
+    section = walk(value, ADMIN)
+    if section.sure("bind"):
+        section.good.setdefault("bind", AdminSettings().bind)
+    bind: Address | None = section.good.get("bind")
+    if bind is not None and "token" not in section.where and not is_loopback(bind):
+        section.refuse("bind", f"{shown(str(bind))} can be reached from elsewhere: needs the key 'token' beside it")
+    return section
+
+
 ROOT: Table = {
     "load_balancer": lambda value: walk(value, LOAD_BALANCER),
     "workers": _workers,
@@ -130,16 +149,15 @@ ROOT: Table = {
     "start_timeout": scalar(duration),
     "listeners": _listeners,
     "upstreams": lambda value: value,  # read once load_balancer is known
+    "admin": _admin,
     "statsd": lambda value: StatsdSettings(**walk(value, STATSD).good),
     "log": lambda value: LogSettings(**walk(value, LOG).good),
 }
 
-ROOT_ELSEWHERE = {"admin": "the admin interface comes in a later version"}
-
 
 def read_config(value: Value) -> Config:
     """The document's meaning; ConfigError with every problem if there is any."""
-    root = attempt(value, lambda found: walk(found, ROOT, ROOT_ELSEWHERE))
+    root = attempt(value, lambda found: walk(found, ROOT))
     if root is None:
         raise ConfigError(value.report.source, value.report.problems)
     root.require("listeners", "[{bind: 127.0.0.1:9000, upstream: app}]")
@@ -149,6 +167,7 @@ def read_config(value: Value) -> Config:
     listeners: list[Section] = root.good.get("listeners", [])
     upstreams = _upstreams(root, _users(listeners))
     _check_listeners(listeners, upstreams)
+    _refuse_same_bind([*listeners, *_sections(root, "admin")])
     if value.report.problems:
         raise ConfigError(value.report.source, value.report.problems)
     _warn_unused(upstreams, {section.good["upstream"] for listener in listeners for section in _naming(listener)})
@@ -214,7 +233,6 @@ def _upstreams(root: Section, users: Mapping[str, Users]) -> Upstreams:
 def _check_listeners(listeners: list[Section], upstreams: Upstreams) -> None:
     names = [_listener_name(section, number) for number, section in enumerate(listeners, 1)]
     refuse_twins([(s.where.get("name", s.value), name) for s, name in zip(listeners, names, strict=True)], "listener")
-    _refuse_same_bind(listeners)
     if upstreams:
         for section in listeners:
             _check_targets(section, upstreams)
@@ -225,16 +243,20 @@ def _listener_name(section: Section, number: int) -> str:
     return found
 
 
-def _refuse_same_bind(listeners: list[Section]) -> None:
+def _sections(root: Section, key: str) -> list[Section]:
+    return [root.good[key]] if key in root.good else []
+
+
+def _refuse_same_bind(sections: list[Section]) -> None:
     first: dict[str, int] = {}
-    for section in listeners:
+    for section in sections:
         bind = section.good.get("bind")
         if bind is None or not (bind.port or bind.is_unix):
             continue
         place = same_place(bind)
         if place in first:
             section.refuse("bind", f"{shown(str(bind))} is taken by the listener on line {first[place]} already")
-        first.setdefault(place, section.where["bind"].line)
+        first.setdefault(place, section.where.get("bind", section.value).line)
 
 
 def _check_targets(listener: Section, upstreams: Upstreams) -> None:
@@ -276,6 +298,7 @@ def _config(root: Section, listeners: list[Section], upstreams: list[UpstreamSet
         listeners=tuple(_listener_settings(section, number) for number, section in enumerate(listeners, 1)),
         upstreams=tuple(upstreams),
         identity=_identity(root),
+        admin=AdminSettings(**root.child("admin").good) if "admin" in root.good else None,
         warnings=tuple(root.value.report.warnings),
         **named,
     )

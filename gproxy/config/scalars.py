@@ -23,6 +23,7 @@ MIN_DURATION = 0.001
 MAX_DURATION = 365 * 86400.0
 MAX_SIZE = 1 << 40
 MAX_NAME = 100
+MIN_TOKEN, MAX_TOKEN = 16, 200
 MAX_ADDRESS = 300  # a host name has 253, a unix path 107
 
 _DURATION = re.compile(r"((?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?)(ms|s|m|h|d)?")
@@ -32,6 +33,7 @@ _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB":
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN},{MAX_TOKEN}}}")  # RFC 6750, section 2.1
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -224,6 +226,23 @@ def _as_ipv4(found: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     """Clients are known by their IPv4 address, even where the kernel says ::ffff:10.0.0.1."""
     mapped = getattr(found.network_address, "ipv4_mapped", None)
     return IPv4Network((mapped, found.prefixlen - 96)) if mapped else found
+
+
+def is_loopback(place: Address) -> bool:
+    """Whether only this machine can reach it."""
+    if place.is_unix or place.host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(place.host).is_loopback
+    except ValueError:
+        return False
+
+
+def admin_token(text: str) -> str:
+    """A secret for a header's field: no message may show it."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"must be {MIN_TOKEN} to {MAX_TOKEN} letters, digits and any of -._~+/=")
+    return text
 
 
 def statsd_prefix(text: str) -> str:

@@ -227,6 +227,12 @@ class LogSettings:
     access: str = key("-", "access log: off, - for standard output, or a path")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    bind: Address = key(Address("127.0.0.1", 9901), "where the admin API listens: host:port or unix:/path")
+    token: str | None = field(default=None, repr=False, metadata={"doc": "what its clients must know"})
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a process runs as: ``user`` and ``group``, looked up."""
@@ -250,6 +256,7 @@ class Config:
     drain_timeout: float = 30.0
     metrics_interval: float = 10.0
     statsd: StatsdSettings | None = None
+    admin: AdminSettings | None = None
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()  # what can run but was hardly meant, a line each with its place
 

@@ -9,7 +9,7 @@ import yaml
 
 from gproxy.config import load, parse
 from gproxy.config.http import HEADER_RULES, ROUTE
-from gproxy.config.root import LISTENER, LOG, ROOT, STATSD
+from gproxy.config.root import ADMIN, LISTENER, LOG, ROOT, STATSD
 from gproxy.config.upstreams import (
     BACKEND,
     HEALTH_CHECK,
@@ -23,6 +23,7 @@ from gproxy.config.upstreams import (
 from gproxy.config.walk import Report, Value
 from gproxy.core.http.answers import REASONS
 from gproxy.core.settings import (
+    AdminSettings,
     BackendSettings,
     Config,
     HeaderRules,
@@ -55,6 +56,7 @@ SECTIONS = [
     ("pool", POOL, PoolSettings, set()),
     ("health_check", HEALTH_CHECK, HealthCheckSettings, set()),
     ("passive_health", PASSIVE_HEALTH, PassiveHealthSettings, set()),
+    ("admin", ADMIN, AdminSettings, set()),
     ("statsd", STATSD, StatsdSettings, set()),
     ("log", LOG, LogSettings, set()),
 ]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from gproxy.config import load, parse
 from gproxy.config.http import HEADER_RULES, HTTP_LISTENER, ROUTE
-from gproxy.config.root import LISTENER, LISTENER_ELSEWHERE, LOG, ROOT, ROOT_ELSEWHERE, STATSD
+from gproxy.config.root import ADMIN, LISTENER, LISTENER_ELSEWHERE, LOG, ROOT, STATSD
 from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, LOAD_BALANCER, PASSIVE_HEALTH, POOL, STICKY, UPSTREAM
 from gproxy.config.walk import camel
 from gproxy.core.settings import Config, Timeouts
 from gproxy.errors import ConfigError
 
-TABLES = (ROOT, ROOT_ELSEWHERE, LOAD_BALANCER, LISTENER, LISTENER_ELSEWHERE, UPSTREAM, POOL, HEALTH_CHECK, ROUTE)
+TABLES = (ROOT, ADMIN, LOAD_BALANCER, LISTENER, LISTENER_ELSEWHERE, UPSTREAM, POOL, HEALTH_CHECK, ROUTE)
 KEYS = sorted({key for table in (*TABLES, PASSIVE_HEALTH, BACKEND, STATSD, LOG, STICKY, HEADER_RULES) for key in table})
 YAML_PIECES = [
     *"{}[]:,-?!&*#|>%@`'\"\n\t \\~=$",

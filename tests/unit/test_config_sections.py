@@ -10,6 +10,7 @@ from gproxy.config.root import LISTENER, LOG, STATSD
 from gproxy.config.upstreams import BACKEND, HEALTH_CHECK, PASSIVE_HEALTH, POOL, STICKY, UPSTREAM
 from gproxy.core.address import Address
 from gproxy.core.settings import (
+    AdminSettings,
     AllDown,
     BackendSettings,
     BalanceSettings,
@@ -305,7 +306,6 @@ def test_an_upstream_that_nobody_uses_is_a_warning():
     ("parts", "problem"),
     [
         ({"listener": "    mode: udp"}, "listeners[0].mode: must be one of tcp, http, not 'udp'"),
-        ({"root": "admin: {bind: 'a:1'}"}, "admin: the admin interface comes in a later version"),
     ],
 )
 def test_what_does_not_work_or_not_yet(parts, problem):
@@ -529,3 +529,55 @@ def test_files_without_the_essentials(source, message):
     with pytest.raises(ConfigError) as caught:
         parse(source, "f", {})
     assert message in str(caught.value)
+
+
+# admin
+
+
+SECRET = "s3cret-s3cret-s3cret"
+
+
+def test_without_the_section_there_is_no_admin_api():
+    assert read().admin is None
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:9901", "127.1.2.3:1", "'[::1]:9901'", "localhost:9901", "unix:/run/admin"])
+def test_who_is_on_this_machine_needs_no_token(bind):
+    admin = read(root=f"admin: {{bind: {bind}}}").admin
+    assert (str(admin.bind), admin.token) == (bind.strip("'"), None)
+
+
+def test_an_empty_admin_section_turns_it_on():
+    assert read(root="admin: {}").admin == AdminSettings()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:9901", "'[::]:9901'", "10.0.0.1:1", "proxy.example:9901"])
+def test_who_comes_from_elsewhere_needs_a_token(bind):
+    assert read(root=f"admin: {{bind: {bind}, token: {SECRET}}}").admin.token == SECRET
+    assert problems(root=f"admin: {{bind: {bind}}}") == [
+        f"admin.bind: {bind if bind[0] == chr(39) else repr(bind)} can be reached from elsewhere: "
+        "needs the key 'token' beside it"
+    ]
+
+
+@pytest.mark.parametrize("token", ["short", "'has blanks in its middle'", "'fifteen-and-n\u00f6n-ascii'", "x" * 201])
+def test_a_bad_token_is_not_shown(token):
+    assert problems(root=f"admin: {{token: {token}}}") == [
+        "admin.token: must be 16 to 200 letters, digits and any of -._~+/="
+    ]
+
+
+def test_a_token_stays_out_of_logs():
+    assert SECRET not in repr(read(root=f"admin: {{token: {SECRET}}}"))
+
+
+def test_the_admin_api_does_not_listen_where_a_listener_does():
+    taken = read().listeners[0].bind
+    [problem] = problems(root=f"admin: {{bind: '{taken}', token: {SECRET}}}")
+    assert problem.startswith(f"admin.bind: '{taken}' is taken by the listener on line")
+
+
+def test_nor_where_one_listens_already_that_is_its_default():
+    text = "listeners: [{bind: '127.0.0.1:9901', upstream: app}]\nupstreams: {app: {backends: ['b:1']}}\nadmin: {}\n"
+    with pytest.raises(ConfigError, match=r"admin: '127.0.0.1:9901' is taken by the listener on line 1 already"):
+        parse(text, "f.yaml", {})
