@@ -9,15 +9,26 @@ the other process has ended, however it did.
 | `{"do": "serve"}` | a worker: all are ready, accept clients |
 | `{"do": "stop"}` | end at once |
 | `{"do": "reopen"}` | a worker: open the access log anew |
-| `{"do": "report"}` | the steward: nobody else reports to StatsD now |
-| `{"do": "retire"}` | the steward: another master's reports the gauges |
+| `{"do": "report"}` | the steward: nobody else reports to StatsD and serves the admin API now |
+| `{"do": "retire"}` | the steward: another master's does, from now on |
+| `{"do": "ending"}` | the steward: we have been asked to stop |
 | `{"do": "over", "generation": 3}` | the steward: an earlier configuration's last session has ended |
+
+| `{"do": "eject", "upstream": "app", "backend": "b1", "seconds": 5}` | a worker: leave a backend out |
+| `{"do": "readmit", ...}`, `{"do": "empty", ...}` | a worker: end its ejection; close its idle connections |
+| `{"do": "log", "level": "debug"}` | a worker: what to log |
+| `{"do": "ask", "id": 7, "ask": "decisions", "last": 20}` | a worker: a question of the steward's |
+| `{"do": "answered", "id": 7, "answer": [...]}` | the steward: a worker's answer |
 
 | to the master | |
 |---|---|
 | `{"said": "ready"}` | it can serve |
 | `{"said": "failed", "why": "..."}` | it can't start; it ends with status 2 |
 | `{"said": "absorbed", "generation": 3}` | the steward: what that one has counted is among its own numbers now |
+| `{"said": "tell", "order": {"do": "eject", ...}}` | the steward: for all workers |
+| `{"said": "ask", "id": 7, "question": {"ask": "decisions", ...}}` | the steward: for its workers |
+| `{"said": "answer", "id": 7, "answer": [...]}` | a worker: for its steward |
+| `{"said": "reload"}` | the steward: as SIGHUP |
 """
 
 from __future__ import annotations
@@ -49,11 +60,13 @@ class Channel:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def send(self, **message: Any) -> None:
-        """Tell the other side; nothing happens where it has gone, or does not listen any more. Texts are cut."""
+    def send(self, **message: Any) -> bool:
+        """Tell the other side. Texts are cut. False, and nothing happens, where it has gone or does not listen."""
         short = {key: value[:_LONGEST_TEXT] if isinstance(value, str) else value for key, value in message.items()}
         with suppress(OSError):
             self._sock.send(json.dumps(short).encode())
+            return True
+        return False
 
     def receive(self) -> list[Message]:
         """What has come since the last time; `over` is set at the end."""

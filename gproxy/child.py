@@ -23,6 +23,7 @@ import gevent
 from gevent.event import Event
 from gevent.util import wrap_errors
 
+from gproxy import orders
 from gproxy.channel import Channel, Message
 from gproxy.core.settings import Config
 from gproxy.errors import ConfigError, GproxyError
@@ -31,7 +32,7 @@ from gproxy.metrics import Slot
 from gproxy.net.background import forever
 from gproxy.privileges import drop
 from gproxy.shared import Shared
-from gproxy.steward import Steward
+from gproxy.steward import AdminPost, Steward
 from gproxy.watchdog import HubWatchdog
 from gproxy.worker import Share, Worker
 
@@ -173,8 +174,10 @@ class _Child:
 class WorkerRole:
     """A worker, with its signs of life."""
 
-    def __init__(self, config: Config, share: Share, watchdog: HubWatchdog):
+    def __init__(self, config: Config, share: Share, watchdog: HubWatchdog, say: Callable[..., object]):
+        """`say` tells the master."""
         self._share = share
+        self._say = say
         self._watchdog = watchdog
         self._worker = Worker(config, share)
         self._pulse: Any = None
@@ -190,6 +193,11 @@ class WorkerRole:
                 self._worker.serve()
             case "reopen":
                 self._worker.reopen_logs()
+            case "ask":
+                said = orders.answer(self._worker, self._share.slot, message)
+                self._say(said="answer", id=message["id"], answer=said)
+            case "eject" | "readmit" | "empty" | "log":
+                orders.carry_out(self._worker, message)
 
     def drain(self, timeout: float, *, gently: bool) -> None:
         call_process(f"gproxy-drain{self._share.slot}")  # an operator wants to tell it from the one that serves
@@ -216,11 +224,13 @@ class WorkerRole:
 class StewardRole:
     """The steward; `earlier` are the shared memories of earlier generations, by number."""
 
-    def __init__(self, config: Config, shared: Shared, earlier: dict[int, Shared], channel: Channel):
+    def __init__(
+        self, config: Config, shared: Shared, earlier: dict[int, Shared], channel: Channel, post: AdminPost | None
+    ):
         self._earlier = earlier
         self._channel = channel
         self._slot = config.workers
-        self._steward = Steward(config, shared, earlier.values())
+        self._steward = Steward(config, shared, earlier.values(), post)
 
     def start(self) -> None:
         gevent.spawn(forever, self._beat, log)
@@ -232,6 +242,10 @@ class StewardRole:
                 self._steward.report()
             case "retire":
                 self._steward.retire()
+            case "ending":
+                self._steward.ending()
+            case "answered":
+                self._steward.answered(message["id"], message["answer"])
             case "over":
                 gevent.spawn(self._absorb, message["generation"])
 

@@ -140,6 +140,14 @@ class Shared:
                 if pair[0] in self._unchecked:  # nobody would find out that it is up again
                     line.operational = Operational.UNKNOWN
 
+    def learn_orders(self, earlier: Shared) -> None:
+        """Take over what operators have said since `learn`."""
+        for pair, line in self._lines.items():
+            if earlier._addresses.get(pair) == self._addresses[pair]:
+                before = earlier._lines[pair]
+                line.administrative, line.weight = before.administrative, before.weight
+        self.changed()
+
     # Signs of life.
 
     def alive(self, slot: int) -> None:

@@ -2,6 +2,7 @@
 
     tcp     one socket per worker slot on the same address (SO_REUSEPORT): the kernel shares the clients out
     unix    one socket, which all workers share, and so does one that systemd has bound
+    admin   one socket, which the steward serves
 
 The master never accepts. It holds its copy of each socket, so that the backlog outlives the worker that served it:
 the next worker of the slot finds the clients that came meanwhile. When there are fewer workers than sockets, some
@@ -14,16 +15,49 @@ from _socket import SOCK_STREAM, gaierror, getaddrinfo
 from _socket import socket as Socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from os import unlink
-from typing import Any
+from os import chmod, unlink
+from typing import Any, NamedTuple
 
-from gproxy.core.settings import Config, ListenerSettings
+from gproxy.core.address import Address
+from gproxy.core.settings import AdminSettings, Config, ListenerSettings
 from gproxy.errors import BindError
 from gproxy.net.connection import Endpoint, format_sockaddr, set_stream_options
 from gproxy.net.listener import bind, bind_error, bind_only
 from gproxy.net.resolve import literal
 
 BySlot = Mapping[str, Sequence[Socket]]  # a worker's sockets by the names of listeners
+
+
+_ADMIN = "the admin API"  # no listener's name: those have no blanks
+_ADMIN_BACKLOG = 16
+_ADMIN_MODE = 0o660  # of a unix socket: our user and group
+
+
+class Place(NamedTuple):
+    """Where to listen."""
+
+    name: str
+    bind: Address
+    backlog: int
+    sockets: int  # where there may be several
+
+    @property
+    def key(self) -> str:
+        """As the configuration names it; port 0 is another port for each."""
+        return str(self.bind) if self.bind.port or self.bind.is_unix else f"{self.bind} of {self.name}"
+
+
+def _of_listener(listener: ListenerSettings, workers: int) -> Place:
+    return Place(listener.name, listener.bind, listener.backlog, workers)
+
+
+def _of_admin(admin: AdminSettings) -> Place:
+    return Place(_ADMIN, admin.bind, _ADMIN_BACKLOG, 1)
+
+
+def _places(config: Config) -> list[Place]:
+    found = [_of_listener(listener, config.workers) for listener in config.listeners]
+    return found if config.admin is None else [*found, _of_admin(config.admin)]
 
 
 class Held:
@@ -68,28 +102,28 @@ class ListeningSockets:
         self._adopted.add(key)
 
     def adopt_inherited(self, config: Config, inherited: Sequence[Socket]) -> list[Socket]:
-        """Take sockets that somebody else has bound, for the listeners of their addresses; those that nobody names."""
+        """Take sockets that somebody else has bound, for the places of their addresses; those that nobody names."""
         left = list(inherited)
-        for listener in config.listeners:
-            mine = [sock for sock in left if sock.getsockname() == _endpoint(listener).sockaddr]
+        for place in _places(config):
+            mine = [sock for sock in left if sock.getsockname() == _endpoint(place).sockaddr]
             if mine:
-                if not listener.bind.is_unix:
+                if not place.bind.is_unix:
                     for sock in mine:
                         set_stream_options(sock)
-                self._held[_key(listener)] = Held(mine, shared=True, borrowed=True)
+                self._held[place.key] = Held(mine, shared=True, borrowed=True)
                 left = [sock for sock in left if sock not in mine]
         return left
 
     def open(self, config: Config) -> None:
-        """Have a socket for every listener and worker slot. BindError, and then nothing has changed.
+        """Have a socket for every listener and worker slot, and for the admin API. BindError, and then nothing is new.
 
         New ones don't listen yet, so that no client waits on them in vain should the configuration fail.
         """
         new: list[Socket] = []
         opened: dict[str, Held] = {}
         try:
-            for listener in config.listeners:
-                opened[_key(listener)] = self._opened(listener, config.workers, new)
+            for place in _places(config):
+                opened[place.key] = self._opened(place, new)
         except BindError:
             for sock in new:
                 Held([sock], shared=True).close()
@@ -99,10 +133,10 @@ class ListeningSockets:
 
     def listen(self, config: Config) -> None:
         """Let clients come; they wait until a worker accepts. BindError where somebody else was quicker."""
-        for listener in config.listeners:
-            for sock in self._held[_key(listener)].sockets:
+        for place in _places(config):
+            for sock in self._held[place.key].sockets:
                 try:
-                    sock.listen(listener.backlog)
+                    sock.listen(place.backlog)
                 except OSError as error:
                     raise bind_error(Endpoint(sock.family, sock.getsockname()), error) from error
 
@@ -117,17 +151,26 @@ class ListeningSockets:
 
     def close_unused(self, config: Config) -> None:
         """Close what the configuration does not name."""
-        wanted = {_key(listener) for listener in config.listeners}
+        wanted = {place.key for place in _places(config)}
         for key in self._held.keys() - wanted:
             self._held.pop(key).close()
 
     def of(self, config: Config, slot: int) -> BySlot:
         """A worker's."""
-        return {x.name: self._held[_key(x)].of(slot, config.workers) for x in config.listeners}
+        places = [_of_listener(listener, config.workers) for listener in config.listeners]
+        return {place.name: self._held[place.key].of(slot, place.sockets) for place in places}
+
+    def of_admin(self, config: Config) -> BySlot:
+        """The steward's; one, but all that a listener had there before."""
+        return {} if config.admin is None else {_ADMIN: self._held[_of_admin(config.admin).key].sockets}
 
     def addresses(self, config: Config) -> dict[str, Any]:
         """Where each listener really listens, as getsockname() has it."""
-        return {listener.name: self._held[_key(listener)].sockaddr for listener in config.listeners}
+        return {x.name: self._held[_of_listener(x, 1).key].sockaddr for x in config.listeners}
+
+    def admin_address(self, config: Config) -> Any:
+        """Where the admin API listens; None without one."""
+        return None if config.admin is None else self._held[_of_admin(config.admin).key].sockaddr
 
     def descriptors(self) -> dict[str, tuple[list[int], bool, bool]]:
         """All of them, for a process that takes over: by address, with what `Held` wants to know."""
@@ -154,19 +197,21 @@ class ListeningSockets:
             held.close(keep_path=keep_paths or key in self._adopted)
         self._held.clear()
 
-    def _opened(self, listener: ListenerSettings, workers: int, new: list[Socket]) -> Held:
-        held = self._held.get(_key(listener))
+    def _opened(self, place: Place, new: list[Socket]) -> Held:
+        held = self._held.get(place.key)
         if held is None:
-            endpoint = _endpoint(listener)
-            if endpoint.is_unix:
+            endpoint = _endpoint(place)
+            if endpoint.is_unix or place.name == _ADMIN:
                 new.append(bind(endpoint))
+                if endpoint.is_unix and place.name == _ADMIN:
+                    chmod(endpoint.sockaddr, _ADMIN_MODE)  # nobody could connect so far: it does not listen
                 return Held(new[-1:], shared=True)
             bind_only(endpoint)  # with SO_REUSEPORT, a second gproxy would quietly get a part of the clients
             held = Held([], shared=False)
         else:
             held = Held(list(held.sockets), shared=held.shared, borrowed=held.borrowed)
-        while len(held.sockets) < workers and not held.shared:
-            new.append(_one_more(listener, held))
+        while len(held.sockets) < place.sockets and not held.shared:
+            new.append(_one_more(place, held))
             held.sockets.append(new[-1])
         return held
 
@@ -174,25 +219,20 @@ class ListeningSockets:
         return f"<ListeningSockets {', '.join(format_sockaddr(held.sockaddr) for held in self._held.values())}>"
 
 
-def _one_more(listener: ListenerSettings, held: Held) -> Socket:
-    endpoint = _endpoint(listener)
+def _one_more(place: Place, held: Held) -> Socket:
+    endpoint = _endpoint(place)
     if held.sockets:
         endpoint = endpoint.with_port(held.sockaddr[1])  # the kernel's choice, for port 0
     return bind(endpoint, shared=True)
 
 
-def _key(listener: ListenerSettings) -> str:
-    bind = listener.bind
-    return str(bind) if bind.port or bind.is_unix else f"{bind} of {listener.name}"
-
-
-def _endpoint(listener: ListenerSettings) -> Endpoint:
+def _endpoint(place: Place) -> Endpoint:
     """BindError where a host name has no address. May wait for the resolver."""
-    known = literal(listener.bind)
+    known = literal(place.bind)
     if known:
         return known[0]
     try:
-        family, _, _, _, sockaddr = getaddrinfo(listener.bind.host, listener.bind.port, 0, SOCK_STREAM)[0]
+        family, _, _, _, sockaddr = getaddrinfo(place.bind.host, place.bind.port, 0, SOCK_STREAM)[0]
     except (gaierror, UnicodeError) as error:
-        raise BindError(f"cannot listen on {listener.bind}: {getattr(error, 'strerror', None) or error}") from error
+        raise BindError(f"cannot listen on {place.bind}: {getattr(error, 'strerror', None) or error}") from error
     return Endpoint(family, sockaddr)

@@ -1,4 +1,4 @@
-"""Steward: the one process that checks the backends and reports to StatsD, for all workers.
+"""Steward: the one process that checks the backends, reports to StatsD and serves the admin API, for all workers.
 
 It serves no client. What it finds out stands on the board of the shared memory (shared.py), where the workers read
 it. Its death is no outage: they go on with what they know until the next one has started.
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from _socket import socket as Socket
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
+from gproxy.admin.desk import Desk, Instance
+from gproxy.admin.questions import Questions
+from gproxy.admin.server import AdminServer
 from gproxy.building import checks_of, longest_check
 from gproxy.core.balance import RoundRobin
 from gproxy.core.settings import Config, UpstreamSettings
@@ -27,6 +32,15 @@ log = logging.getLogger("gproxy.steward")
 _LOOK = 1.0  # seconds between looks at pools and gauges
 
 
+class AdminPost(NamedTuple):
+    """What the master gives the steward for the admin API."""
+
+    sockets: Sequence[Socket]
+    instance: Instance
+    say: Callable[..., bool]  # tells the master; whether it was taken
+    before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
+
+
 def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
     """Its pools serve checks alone."""
     return replace(settings, pool=replace(settings.pool, preconnect=0))
@@ -35,7 +49,7 @@ def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
 class Steward:
     """For one configuration. `start`, then `report` when no earlier one reports any more, then `stop`."""
 
-    def __init__(self, config: Config, shared: Shared, earlier: Iterable[Shared] = ()):
+    def __init__(self, config: Config, shared: Shared, earlier: Iterable[Shared] = (), post: AdminPost | None = None):
         """`earlier` are configurations whose last sessions are still about: they are counted, too."""
         self.shared = shared
         self.metrics = shared.steward_row()
@@ -57,6 +71,8 @@ class Steward:
         self._reports = False
         if config.statsd is not None:
             self._statsd = StatsdReporter(config.statsd, config.metrics_interval, self._totals)
+        self._before = None if post is None else post.before
+        self._admin = None if post is None else self._admin_server(config, post)
 
     def start(self) -> None:
         """Check everybody of whom nothing is known, tell the workers that this is done, and go on checking."""
@@ -69,15 +85,32 @@ class Steward:
         self._sweeper.start()
 
     def report(self) -> None:
-        """Push to StatsD from now on."""
+        """Push to StatsD and serve the admin API from now on. The steward before us has ended."""
+        if self._before is not None:
+            self._learn_orders(self._before)
+            self._before = None
+        if self._admin is not None:
+            self._admin.start()
         if self._statsd is not None:
             self._statsd.start()
             self._reports = True
 
     def retire(self) -> None:
         """Another master's steward reports as well: its gauges count, and of ours only what is still counted."""
+        if self._admin is not None:
+            self._admin.stop()
         if self._statsd is not None:
             self._statsd.gauges = False
+
+    def ending(self) -> None:
+        """Sessions get their time to end, and nobody new is served."""
+        if self._admin is not None:
+            self._admin.desk.ending = True
+
+    def answered(self, number: int, answer: Any) -> None:
+        """A worker's answer to a question of ours."""
+        if self._admin is not None:
+            self._admin.desk.questions.answered(number, answer)
 
     def over(self, earlier: Shared) -> None:
         """The last session of an earlier configuration has ended."""
@@ -86,12 +119,27 @@ class Steward:
         self._totals.over(earlier)
 
     def stop(self) -> None:
+        if self._admin is not None:
+            self._admin.stop()
         for part in (self._names, self._health, self._sweeper):
             part.stop()
         for upstream in self.upstreams:
             upstream.close()
         if self._statsd is not None and self._reports:
             self._statsd.stop()
+
+    def _admin_server(self, config: Config, post: AdminPost) -> AdminServer:
+        assert config.admin is not None
+        upstreams = {upstream.name: upstream for upstream in self.upstreams}
+        desk = Desk(post.instance, config, self.shared, self._totals, upstreams, post.say, Questions(post.say))
+        return AdminServer(config.admin, post.sockets, desk)
+
+    def _learn_orders(self, before: Shared) -> None:
+        """While we started, operators may have told the steward before us something."""
+        self.shared.learn_orders(before)
+        for upstream in self.upstreams:
+            for backend in upstream.backends:
+                backend.follow(self.shared.line(upstream.name, backend.name))
 
     def _flipped(self, upstream: Upstream, backend: Backend, why: str) -> None:
         self.shared.line(upstream.name, backend.name).operational = backend.health.operational

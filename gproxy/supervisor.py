@@ -26,7 +26,8 @@ from collections.abc import Callable
 from socket import socketpair
 from typing import Any, NoReturn
 
-from gproxy import __version__, child, systemd
+from gproxy import __version__, child, errands, systemd
+from gproxy.admin.desk import Instance
 from gproxy.channel import Channel
 from gproxy.core.settings import Config, Reuse
 from gproxy.errors import BindError, ConfigError, StartFailed
@@ -36,6 +37,7 @@ from gproxy.net.connection import format_sockaddr
 from gproxy.pidfile import PidFile
 from gproxy.shared import Shared
 from gproxy.sockets import ListeningSockets
+from gproxy.steward import AdminPost
 from gproxy.upgrade import Upgrade, takeover
 from gproxy.watchdog import HubWatchdog, ask_for_stack, last_stack, log_with_stack
 from gproxy.worker import Share, descriptor_room
@@ -65,6 +67,7 @@ class Supervisor:
         self._sockets = ListeningSockets()
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
+        self._began = time.monotonic()
         self._numbers = 0
         self._current: Generation | None = None
         self._next: Generation | None = None
@@ -209,19 +212,31 @@ class Supervisor:
         for end in (self._selector, self._wake, self._wakes):
             end.close()
         earlier = self._uncounted | {each.number: each.shared for each in self._draining}
+        before = None
         if generation is self._next and self._current is not None:
-            earlier[self._current.number] = self._current.shared
+            before = earlier[self._current.number] = self._current.shared
         config, shared = generation.config, generation.shared
-        sockets = generation.sockets[slot] if slot != STEWARD else {}
+        sockets = self._sockets.of_admin(config) if slot == STEWARD else generation.sockets[slot]
+        post = self._admin_post(generation, channel, before) if slot == STEWARD else None
         self._sockets.keep_only(sockets)
 
         def make() -> child.Role:
             if slot == STEWARD:
-                return child.StewardRole(config, shared, earlier, channel)
-            return child.WorkerRole(config, Share(shared, slot, sockets), HubWatchdog(config.hub_watchdog, stack))
+                return child.StewardRole(config, shared, earlier, channel, post)
+            watchdog = HubWatchdog(config.hub_watchdog, stack)
+            return child.WorkerRole(config, Share(shared, slot, sockets), watchdog, channel.send)
 
         name = "gproxy-steward" if slot == STEWARD else f"gproxy-worker{slot}"
         child.run(name, config, channel, make)
+
+    def _admin_post(self, generation: Generation, channel: Channel, before: Shared | None) -> AdminPost | None:
+        """What the steward needs for the admin API; in its process."""
+        sockets = [sock for found in self._sockets.of_admin(generation.config).values() for sock in found]
+        if not sockets:
+            return None
+        addresses = {n: format_sockaddr(found) for n, found in self._sockets.addresses(generation.config).items()}
+        instance = Instance(os.getppid(), self._began, generation.number, addresses)
+        return AdminPost(sockets, instance, channel.send, before)
 
     def _hear(self, process: Child) -> None:
         """A child has said something, or has ended."""
@@ -249,6 +264,10 @@ class Supervisor:
                     process.why = str(message.get("why"))
                 case "absorbed":
                     self._uncounted.pop(message.get("generation", 0), None)
+                case "reload":
+                    self._signals.append(signal.SIGHUP)
+                case _:
+                    errands.pass_on(message, process, self._generations())
 
     def _promote(self, generation: Generation) -> None:
         """It serves from now on, if nothing of the last steps fails."""
@@ -267,6 +286,8 @@ class Supervisor:
         self._sockets.close_unused(generation.config)
         for name, sockaddr in self._sockets.addresses(generation.config).items():
             log.info("listener %s: serving on %s", name, format_sockaddr(sockaddr))
+        if generation.config.admin is not None:
+            log.info("the admin API is at %s", format_sockaddr(self._sockets.admin_address(generation.config)))
         if before is None:
             log.info("gproxy %s is ready", __version__)
             if self._takeover is not None:
@@ -462,8 +483,7 @@ class Supervisor:
             self._next = None
         assert self._current is not None
         timeout = self._current.config.drain_timeout
-        if self._handed_over:
-            self._tell_steward(do="retire")
+        self._tell_steward(do="retire" if self._handed_over else "ending")
         self._current.tell(do="drain", timeout=timeout, gently=self._handed_over)
         self._current.until = time.monotonic() + timeout + _GRACE
 

@@ -140,6 +140,22 @@ class Backend:
         self.health.administrative = state
         self.upstream.changed(self)
 
+    def eject(self, seconds: float) -> None:
+        """Leave it out for so long, from now on."""
+        self.ejection.eject(self.upstream.clock() + seconds)
+        self.stats.ejections += 1
+        self.upstream.changed(self)
+
+    def readmit(self) -> None:
+        """End its ejection."""
+        self.ejection.readmit(self.upstream.clock())
+        self.upstream.changed(self)
+
+    def empty_pool(self) -> None:
+        """Close its idle connections."""
+        self.pool.empty()
+        self.publish(self.upstream.clock())
+
     def follow(self, line: BackendLine) -> None:
         """Take over what another process has found out, or an operator wants; again and again."""
         news = self.health.told(line.operational)

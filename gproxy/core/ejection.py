@@ -41,8 +41,13 @@ class Ejection:
         self.failures = 0
 
     def readmit(self, now: float) -> None:
-        """End an ejection early: the checks, which had found the backend down as well, find it up again."""
+        """End an ejection early: an operator says so, or the checks, which had found the backend down as well."""
         self.until = min(self.until, now)
+        self.failures = self.errors = 0
+
+    def eject(self, until: float) -> None:
+        """An operator wants it out, whatever its sessions say. It counts for none of the later ones."""
+        self.until = until
         self.failures = self.errors = 0
 
     def failed(self, settings: PassiveHealthSettings, now: float, may_eject: bool) -> bool:

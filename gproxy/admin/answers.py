@@ -1,0 +1,40 @@
+"""What goes back to a client of the API: an Answer, or an ApiError that becomes one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def status_line(self) -> str:
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+
+def document(found: Any, status: int = 200) -> Answer:
+    """Something as JSON."""
+    return Answer(status, json.dumps(found, separators=(",", ":")).encode() + b"\n")
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """A request that is not granted. The message is for people, and shows no secret."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+    def answer(self) -> Answer:
+        body = document({"error": self.message}, self.status).body
+        return Answer(self.status, body, headers=self.headers)

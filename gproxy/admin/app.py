@@ -1,0 +1,144 @@
+"""The API as a WSGI application.
+
+path and method ─▶ Route ─▶ may it? (guard.py) ─▶ body and query ─▶ handler ─▶ Answer
+      │ 404, 405             │ 401 403 421            │ 400 408 413 415 406
+      ▼                      ▼                        ▼
+ApiError ─▶ {"error": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gevent import Timeout
+
+from gproxy.admin import guard
+from gproxy.admin.answers import Answer, ApiError
+from gproxy.admin.desk import Desk, Request
+from gproxy.admin.routes import ROUTES, Route
+from gproxy.admin.schema import problem_with
+from gproxy.core.settings import AdminSettings
+
+log = logging.getLogger("gproxy.admin")
+
+MAX_BODY = 64 * 1024  # bytes
+MAX_QUERY = 1024
+BODY_TIMEOUT = 5.0  # seconds for a body to come
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+_ALWAYS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_PATTERNS = [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path))), route) for route in ROUTES]
+
+
+class App:
+    """For one address: `port` is where it really listens, 0 for a unix socket."""
+
+    def __init__(self, settings: AdminSettings, port: int, desk: Desk):
+        self._settings = settings
+        self._port = port
+        self._desk = desk
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            answer = self._answer(environ)
+        except ApiError as error:
+            answer = error.answer()
+        except Exception:
+            log.exception("a defect of the admin API's, at %s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            answer = ApiError(500, "a defect of gproxy's; its log says more").answer()
+        length = str(len(answer.body))
+        fields = [("Content-Type", answer.content_type), ("Content-Length", length), *_ALWAYS, *answer.headers]
+        start_response(answer.status_line, fields)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def _answer(self, environ: Environ) -> Answer:
+        guard.check_host(self._settings.bind, self._port, environ.get("HTTP_HOST", ""))
+        route, names = find(environ["REQUEST_METHOD"], _path(environ))
+        writes = route.body is not None
+        guard.check(self._settings, self._port, environ, open_to_all=route.open_to_all, writes=writes)
+        _check_accept(route, environ.get("HTTP_ACCEPT", "*/*"))
+        body = _body(route, environ) if writes else None
+        return route.handler(self._desk, Request(names, _query(route, environ), body, environ["gproxy.peer"]))
+
+
+def find(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+    """Who answers, and the names in the path. ApiError 404 or 405."""
+    matches = [(route, match.groupdict()) for pattern, route in _PATTERNS if (match := pattern.fullmatch(path))]
+    if not matches:
+        raise ApiError(404, f"there is nothing at {path[:200]!r}; /v1/openapi.json lists what there is")
+    for route, names in matches:
+        if method == route.method or (method == "HEAD" and route.method == "GET"):
+            return route, names
+    methods = {route.method for route, _ in matches}
+    allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+    raise ApiError(405, f"{method[:20]!r} is not for this; {allowed} is", (("Allow", allowed),))
+
+
+def _path(environ: Environ) -> str:
+    """WSGI has bytes as latin-1."""
+    raw: str = environ["PATH_INFO"]
+    return raw.encode("latin-1").decode("utf-8", "replace")
+
+
+def _check_accept(route: Route, accept: str) -> None:
+    kinds = {route.content_type, route.content_type.partition("/")[0] + "/*", "*/*"}
+    wanted = [part.replace(" ", "").lower() for part in accept.split(",")]
+    if not any(w.partition(";")[0] in kinds and not re.search(r";q=0(\.0*)?$", w) for w in wanted):
+        raise ApiError(406, f"this is {route.content_type}")
+
+
+def _query(route: Route, environ: Environ) -> Mapping[str, str]:
+    text: str = environ.get("QUERY_STRING", "")
+    if len(text) > MAX_QUERY:
+        raise ApiError(400, f"the query is longer than {MAX_QUERY} bytes")
+    pairs = parse_qsl(text, keep_blank_values=True)
+    for name, _ in pairs:
+        if name not in route.query:
+            raise ApiError(400, f"there is no parameter {name[:40]!r}; there are: {', '.join(route.query) or 'none'}")
+    if len(dict(pairs)) < len(pairs):
+        raise ApiError(400, "a parameter is given twice")
+    return dict(pairs)
+
+
+def _body(route: Route, environ: Environ) -> Any:
+    guard.check_type(environ)
+    data = _read(environ)
+    try:
+        body = json.loads(data, parse_constant=_refuse, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is not good JSON: {error}") from None
+    assert route.body is not None
+    if problem := problem_with(body, route.body):
+        raise ApiError(400, problem)
+    return body
+
+
+def _read(environ: Environ) -> bytes:
+    if int(environ.get("CONTENT_LENGTH") or 0) > MAX_BODY:
+        raise ApiError(413, f"a body has at most {MAX_BODY} bytes", (("Connection", "close"),))
+    late = ApiError(408, f"the body did not come within {BODY_TIMEOUT:g} s", (("Connection", "close"),))
+    try:
+        with Timeout(BODY_TIMEOUT, late):
+            data: bytes = environ["wsgi.input"].read(MAX_BODY + 1)
+    except OSError:
+        raise ApiError(400, "the body is broken off, or framed wrongly", (("Connection", "close"),)) from None
+    if len(data) > MAX_BODY:
+        raise ApiError(413, f"a body has at most {MAX_BODY} bytes", (("Connection", "close"),))
+    return data
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON's")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a member is given twice")
+    return dict(pairs)

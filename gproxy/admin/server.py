@@ -1,0 +1,100 @@
+"""AdminServer: the API on the sockets that the master has bound, within bounds."""
+
+from __future__ import annotations
+
+import struct
+from _socket import socket as Socket
+from collections.abc import Sequence
+from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
+from typing import Any
+
+import gevent.socket
+from gevent import Timeout
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from gproxy.admin.app import App
+from gproxy.admin.desk import Desk, log
+from gproxy.core.settings import AdminSettings
+from gproxy.net.connection import format_sockaddr
+
+MOST_CONNECTIONS = 64
+_PATIENCE = 15.0  # seconds for a request and its answer, the wait for it included
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
+    """One connection."""
+
+    def handle_one_request(self) -> Any:
+        """None, which ends the connection, when it takes too long."""
+        result = None
+        with Timeout(_PATIENCE, False):
+            result = super().handle_one_request()
+        return result
+
+    def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
+        """Our own timeout is no defect."""
+        if isinstance(error, Timeout):
+            self.close_connection = True
+        else:
+            super().handle_error(kind, error, trace)
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        environ["gproxy.peer"] = peer_of(self.socket)
+        return environ
+
+    def log_error(self, message: str, *arguments: Any) -> None:
+        """A client's mistake, answered with 400: no news to an operator."""
+        log.debug("a request that is none: " + message, *arguments)
+
+
+class AdminServer:
+    """`start` when nobody else serves the API, then `stop`."""
+
+    def __init__(self, settings: AdminSettings, sockets: Sequence[Socket], desk: Desk):
+        self.desk = desk
+        pool = Pool(MOST_CONNECTIONS)
+        self._pool = pool
+        self._servers = [_server(settings, sock, desk, pool) for sock in sockets]
+        self._started = False
+
+    def start(self) -> None:
+        if not self._started:
+            self._started = True
+            for server in self._servers:
+                server.start()
+
+    def stop(self) -> None:
+        """At once: who is being answered is cut off."""
+        for server in self._servers:
+            server.close()
+        self._pool.kill(block=False)
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {len(self._pool)} of {MOST_CONNECTIONS} connections>"
+
+
+def _server(settings: AdminSettings, sock: Socket, desk: Desk, pool: Pool) -> WSGIServer:
+    address = sock.getsockname()
+    port = address[1] if isinstance(address, tuple) else 0
+    listening = gevent.socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    named = {"SERVER_NAME": "gproxy", "SERVER_PORT": str(port)}  # else it would look its own name up
+    return WSGIServer(
+        listening,
+        App(settings, port, desk),
+        spawn=pool,
+        log=None,
+        error_log=None,
+        handler_class=_Handler,
+        environ=named,
+    )
+
+
+def peer_of(sock: Any) -> str:
+    """Who it is, for the log: an address, or the user of a unix socket."""
+    if sock.family == AF_UNIX:
+        _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _CREDENTIALS.size))
+        return f"user {uid}"
+    return format_sockaddr(sock.getpeername())

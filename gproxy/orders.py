@@ -1,0 +1,40 @@
+"""What operators ask of one worker, by way of the steward and the master (channel.py has the messages)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from gproxy.admin.decisions import decisions_document
+from gproxy.channel import Message
+from gproxy.upstream import Backend
+from gproxy.worker import Worker
+
+
+def carry_out(worker: Worker, order: Message) -> None:
+    """An order about a backend, or the log. What an older configuration does not know is not for it."""
+    if order["do"] == "log":
+        logging.getLogger("gproxy").setLevel(order["level"].upper())
+        return
+    backend = _backend(worker, order["upstream"], order["backend"])
+    if backend is None:
+        return
+    match order["do"]:
+        case "eject":
+            backend.eject(order["seconds"])
+        case "readmit":
+            backend.readmit()
+        case "empty":
+            backend.empty_pool()
+
+
+def answer(worker: Worker, slot: int, question: Message) -> list[dict[str, Any]]:
+    """What the worker in a slot says to a question; the one that there is, so far."""
+    return decisions_document(worker.router.decisions, question["last"], slot, time.monotonic())
+
+
+def _backend(worker: Worker, upstream: str, name: str) -> Backend | None:
+    if upstream not in worker.upstreams:
+        return None
+    return next((backend for backend in worker.upstreams[upstream].backends if backend.name == name), None)
