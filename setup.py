@@ -30,6 +30,7 @@ setup(
             "pytest-xdist>=3.5",
             "requests>=2.31",
             "ruff>=0.5",
+            "schemathesis>=4.2,<5",
             "types-PyYAML",
             "uvicorn>=0.35",
             "websockets>=15",

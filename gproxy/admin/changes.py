@@ -42,7 +42,8 @@ def put_backend(desk: Desk, request: Request) -> Answer:
     if "administrative" in request.body:
         line.administrative = Administrative(request.body["administrative"])
     if "weight" in request.body:
-        line.weight = request.body["weight"]
+        weight = request.body["weight"]
+        line.weight = None if weight is None else int(weight)
     desk.shared.changed()
     wanted = ", ".join(f"{key} {'as configured' if value is None else value}" for key, value in request.body.items())
     _say(request, "backend %s: %s", backend.label, wanted)

@@ -78,9 +78,11 @@ def _problem_inside(value: dict[str, Any], schema: Schema, name: str) -> str | N
 
 
 def _is(value: Any, kind: str) -> bool:
-    """JSON's true is no number; 2.0 is an integer there, but none of ours."""
+    """As JSON has it: true is no number, and 2.0 is an integer."""
     if isinstance(value, bool):
         return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
     return isinstance(value, _TYPES[kind])
 
 
