@@ -114,7 +114,7 @@ def get_log(_desk: Desk, _request: Request) -> Answer:
 
 
 def get_metrics(desk: Desk, _request: Request) -> Answer:
-    text = exposition(desk.totals.total(), list(_more_families(desk)))
+    text = exposition(desk.totals.total(), list(more_families(desk)))
     if desk.config.statsd is None:
         desk.shared.clear_lag()  # no reporter does
     return Answer(200, text.encode(), CONTENT_TYPE)
@@ -181,7 +181,7 @@ def _upstream(desk: Desk, total: MetricsCollector, upstream: Upstream) -> dict[s
     }
 
 
-def _more_families(desk: Desk) -> list[Family]:
+def more_families(desk: Desk) -> list[Family]:
     """What counters don't know."""
     info = gauge("info", "1, with the version.").add(1, version=__version__)
     uptime = gauge("uptime_seconds", "Since the master process began.").add(desk.clock() - desk.instance.began)

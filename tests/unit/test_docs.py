@@ -1,9 +1,13 @@
 """The documents say what the code does."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from gproxy.admin.prometheus import exposition
+from gproxy.admin.routes import ROUTES
+from gproxy.admin.state import BACKEND, STATE, more_families
 from gproxy.core.termination import SENTENCES
 from gproxy.metrics import MetricsCollector, changes
 from tests.support.proxy import TOP
@@ -26,6 +30,33 @@ def test_every_metric_is_documented():
         name = re.sub(r"^sessions_closed\..*", "sessions_closed.CODE", name)
         name = re.sub(r"\.(p95|p99|max)$", ".p50", name)
         assert f"`{name}`" in text, sample
+
+
+def test_every_request_of_the_admin_api_is_documented():
+    section = (TOP / "docs/admin.md").read_text().split("\n## What there is\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([A-Z]+ \S+)` \|", section, re.M) == [f"{r.method} {r.path}" for r in ROUTES]
+    for route, row in zip(ROUTES, re.findall(r"^\| `[A-Z]+ .*", section, re.M), strict=True):
+        body = row.split("|")[2]
+        assert set(re.findall(r'"(\w+)":', body)) == set((route.body or {}).get("properties", ()))
+        assert bool(body.strip()) is (route.body is not None)
+
+
+def test_every_member_of_the_state_is_documented():
+    section = (TOP / "docs/admin.md").read_text().split("\n## The state\n")[1].split("\n## ")[0]
+    state, backend = section.split("A backend has:")
+    for text, schema in ((state, STATE), (backend, BACKEND)):
+        for member in schema["properties"]:
+            assert f"`{member}`" in text, member
+
+
+def test_every_metric_for_prometheus_is_documented():
+    section = (TOP / "docs/metrics.md").read_text().split("\n## Prometheus\n")[1]
+    told = re.findall(r"^\| `(gproxy_\w+)` \| (\w+)", section, re.M)
+    desk = SimpleNamespace(
+        config=SimpleNamespace(workers=1), upstreams={}, instance=SimpleNamespace(began=0.0, generation=1), clock=float
+    )
+    text = exposition(MetricsCollector([]), more_families(desk))
+    assert sorted(told) == sorted(re.findall(r"^# TYPE (\S+) (\S+)", text, re.M))
 
 
 def test_every_link_leads_somewhere():
