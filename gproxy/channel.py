@@ -84,7 +84,9 @@ class Channel:
                 self.over = True
                 return messages
             with suppress(ValueError):  # no master falls over what a child says
-                messages.append(json.loads(data))
+                message = json.loads(data)
+                if isinstance(message, dict):
+                    messages.append(message)
 
     def close(self) -> None:
         self._sock.close()

@@ -267,7 +267,8 @@ class Supervisor:
                 case "reload":
                     self._signals.append(signal.SIGHUP)
                 case _:
-                    errands.pass_on(message, process, self._generations())
+                    with contextlib.suppress(KeyError, TypeError):  # not as the tables have it
+                        errands.pass_on(message, process, self._generations())
 
     def _promote(self, generation: Generation) -> None:
         """It serves from now on, if nothing of the last steps fails."""
