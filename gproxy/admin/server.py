@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from _socket import socket as Socket
 from collections.abc import Sequence
+from http.client import HTTPException
 from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
@@ -32,6 +33,13 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         with Timeout(_PATIENCE, False):
             result = super().handle_one_request()
         return result
+
+    def read_request(self, line: str) -> Any:
+        """Too many fields, or too long ones, are a client's mistake: as an HTTPException they would be a traceback."""
+        try:
+            return super().read_request(line)
+        except HTTPException as error:
+            raise ValueError(str(error)) from error
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
         """Our own timeout is no defect."""

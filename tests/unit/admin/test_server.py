@@ -1,0 +1,114 @@
+"""The server's bounds, on real sockets."""
+
+import logging
+
+import gevent
+import gevent.socket
+import pytest
+
+from gproxy.admin import server as module
+from gproxy.admin.server import AdminServer
+from gproxy.core.address import Address
+from gproxy.core.settings import AdminSettings
+from gproxy.net.connection import Endpoint
+from gproxy.net.listener import listen
+from tests.support.poll import eventually, let_the_hub_run
+
+TIMEOUT = 20.0  # seconds
+
+
+@pytest.fixture
+def serve():
+    """Starts a server; where it listens."""
+    servers = []
+
+    def start():
+        sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 16)
+        address = sock.getsockname()
+        servers.append(AdminServer(AdminSettings(bind=Address("127.0.0.1", address[1])), [sock], None))
+        servers[-1].start()
+        return address
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def talk(address, data):
+    """All that comes back."""
+    with gevent.socket.create_connection(address, TIMEOUT) as client:
+        client.sendall(data)
+        answer = b""
+        try:
+            while piece := client.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def request(address, more=b"Connection: close\r\n"):
+    return b"GET /v1/log HTTP/1.1\r\nHost: localhost:%d\r\n%s\r\n" % (address[1], more)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /v1/log HTTP/1.1\r\nHost: local", b"PUT /v1/log HTTP/1.1\r\n"])
+def test_a_client_that_does_not_go_on_is_left(serve, monkeypatch, sent):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    assert talk(serve(), sent) == b""
+
+
+def test_a_client_that_asks_nothing_more_is_left(serve, monkeypatch):
+    answer = module.App.__call__
+
+    def impatiently(*arguments):
+        monkeypatch.setattr(module, "_PATIENCE", 0.05)  # for the request after this one
+        return answer(*arguments)
+
+    monkeypatch.setattr(module.App, "__call__", impatiently)
+    address = serve()
+    assert talk(address, request(address, b"")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_request_that_takes_too_long_is_cut_off_without_a_traceback(serve, monkeypatch, capfd):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module.App, "__call__", lambda *_: gevent.sleep(3600))
+    address = serve()
+    assert talk(address, request(address)) == b""
+    assert capfd.readouterr().err == ""
+
+
+def test_no_more_clients_than_that(serve, monkeypatch):
+    """Who comes beyond waits until another leaves."""
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 2)
+    address = serve()
+    idle = [gevent.socket.create_connection(address, TIMEOUT) for _ in range(2)]
+    third = gevent.spawn(talk, address, request(address))
+    let_the_hub_run()
+    assert not third.ready()
+    idle.pop().close()
+    assert third.get(timeout=TIMEOUT).startswith(b"HTTP/1.1 200 OK\r\n")
+    idle.pop().close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"A: b\r\n" * 200, b"A: %s\r\n" % (b"b" * 100_000), b"Content-Length: x\r\n"],
+    ids=["too many fields", "too long a field", "no length"],
+)
+def test_a_head_that_is_none_is_400_and_no_news(serve, capfd, caplog, more):
+    address = serve()
+    assert talk(address, request(address, more)).startswith(b"HTTP/1.1 400 ")
+    assert capfd.readouterr().err == ""
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_who_is_being_answered_is_told_of_the_end(monkeypatch):
+    monkeypatch.setattr(module.App, "__call__", lambda *_: gevent.sleep(3600))
+    sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 16)
+    address = sock.getsockname()
+    server = AdminServer(AdminSettings(), [sock], None)
+    server.start()
+    client = gevent.spawn(talk, address, request(address))
+    eventually(lambda: "1 of" in repr(server))
+    server.stop()
+    assert client.get(timeout=TIMEOUT).startswith(b"HTTP/1.1 500 ")
