@@ -2,6 +2,7 @@
 # Sets gproxy up in .venv beside setup.py. Needs Debian 12 or newer with python3, nothing else.
 #
 #     sh etc/bootstrap.sh              install gproxy: .venv/bin/gproxy runs it
+#     sh etc/bootstrap.sh graphite     and StatsD and Graphite in .graphite, for loadtest/graphite_demo.py
 #     sh etc/bootstrap.sh test [ARGS]  install it in place, with the tools and the servers that its
 #                                      tests use, and run every check; ARGS go to pytest
 #
@@ -10,6 +11,8 @@ set -eu
 
 PYTHON=${PYTHON:-python3}
 TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy curl chromium prometheus"
+GRAPHITE_PACKAGES="libcairo2 fonts-dejavu-core" # graphite-web draws with them
+STATSD=statsd@0.9.0
 
 die() {
     echo "bootstrap.sh: $*" >&2
@@ -71,6 +74,27 @@ pip_install() {
         die "pip could not install gproxy: see above"
 }
 
+# install_graphite: StatsD, carbon and graphite-web, apart from gproxy's own environment.
+install_graphite() {
+    if cmp -s etc/graphite/requirements.txt .graphite/installed && [ -e .graphite/node_modules/statsd ]; then
+        return
+    fi
+    echo "bootstrap.sh: installing StatsD and Graphite in .graphite"
+    "$PYTHON" -m venv --clear .graphite/venv || die "$PYTHON could not make .graphite/venv: see above"
+    # Without this variable they would install themselves in /opt.
+    GRAPHITE_NO_PREFIX=True .graphite/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --requirement etc/graphite/requirements.txt ||
+        die "pip could not install Graphite 1.1.10, which needs Python 3.11: see above"
+    npm install --prefix .graphite --loglevel=error --no-audit --no-fund --no-package-lock --omit=optional $STATSD ||
+        die "npm could not install StatsD: see above"
+    cp etc/graphite/requirements.txt .graphite/installed
+}
+
+# node_packages: those that are needed where there is no npm; one that came from elsewhere excludes Debian's.
+node_packages() {
+    command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm
+}
+
 run_checks() {
     echo "bootstrap.sh: ruff, mypy, pytest"
     .venv/bin/ruff check .
@@ -86,13 +110,22 @@ case ${1-} in
     pip_install .
     echo "bootstrap.sh: installed; try .venv/bin/gproxy demo"
     ;;
+graphite)
+    make_venv
+    missing=$(lacking $GRAPHITE_PACKAGES $(node_packages))
+    [ -z "$missing" ] || apt_install $missing
+    pip_install .
+    install_graphite
+    echo "bootstrap.sh: installed; try .venv/bin/python loadtest/graphite_demo.py"
+    ;;
 test)
     shift
     make_venv
-    missing=$(lacking $TEST_PACKAGES)
+    missing=$(lacking $TEST_PACKAGES $GRAPHITE_PACKAGES $(node_packages))
     [ -z "$missing" ] || apt_install $missing
     pip_install --editable '.[test]'
+    install_graphite
     run_checks "$@"
     ;;
-*) die "$1 is not known: sh etc/bootstrap.sh [test [ARGS]]" ;;
+*) die "$1 is not known: sh etc/bootstrap.sh [graphite | test [ARGS]]" ;;
 esac
