@@ -21,7 +21,7 @@ from gproxy.supervisor import Supervisor
 NAMES = ("b1", "b2", "b3")
 
 _CONFIG = """
-load_balancer: {{backend_check_interval: 1, backend_failure_threshold: 2, drain_timeout: 1}}
+load_balancer: {{backend_check_interval: 1, backend_failure_threshold: 2, drain_timeout: 1, metrics_interval: 1}}
 listeners:
   - {{name: demo, bind: "127.0.0.1:{port}", mode: http, upstream: origins, max_connections: 1000}}
 upstreams:
@@ -30,6 +30,7 @@ upstreams:
 {backends}
 log: {{access: "-"}}
 """
+_STATSD = "statsd: {{port: {port}}}\n"
 
 _HELP = """\
 gproxy demo: a balancer on http://{address}/ in front of three origins.
@@ -42,13 +43,14 @@ gproxy demo: a balancer on http://{address}/ in front of three origins.
 """
 
 
-def run(port: int, origin_port: int) -> int:
-    """Start the origins and serve until a signal comes; the exit status."""
+def run(port: int, origin_port: int, statsd_port: int | None = None) -> int:
+    """Start the origins and serve until a signal comes; the exit status. StatsD is told if it has a port."""
     with contextlib.ExitStack() as stack:
         origins = [stack.enter_context(_origin(name, origin_port + i if origin_port else 0)) for i, name in
                    enumerate(NAMES)]  # fmt: skip
         backends = "\n".join(f'      - {{name: {n}, address: "127.0.0.1:{p}"}}' for n, _, p in origins)
-        settings = config.parse(_CONFIG.format(port=port, backends=backends), "demo")
+        text = _CONFIG.format(port=port, backends=backends)
+        settings = config.parse(text + _STATSD.format(port=statsd_port) if statsd_port else text, "demo")
         pids = [process.pid for _, process, _ in origins]
 
         def greet(addresses: dict[str, Any]) -> None:
