@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import gevent
+
 from gproxy.admin.desk import Desk, Instance
 from gproxy.admin.questions import Questions
 from gproxy.admin.server import AdminServer
@@ -98,7 +100,7 @@ class Steward:
     def retire(self) -> None:
         """Another master's steward reports as well: its gauges count, and of ours only what is still counted."""
         if self._admin is not None:
-            self._admin.stop()
+            gevent.spawn(self._admin.stop)
         if self._statsd is not None:
             self._statsd.gauges = False
 

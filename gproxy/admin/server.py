@@ -9,6 +9,7 @@ from http.client import HTTPException
 from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
+import gevent
 import gevent.socket
 from gevent import Timeout
 from gevent.pool import Pool
@@ -20,12 +21,28 @@ from gproxy.core.settings import AdminSettings
 from gproxy.net.connection import format_sockaddr
 
 MOST_CONNECTIONS = 64
+_LAST_ANSWERS = 1.0  # seconds at the end for what is being asked and answered
+_LOOK = 0.01  # seconds between looks at whether that is over
 _PATIENCE = 15.0  # seconds for a request and its answer, the wait for it included
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
-    """One connection."""
+    """One connection. `idle` once it has had an answer, and asks nothing new."""
+
+    idle = False
+
+    def handle(self) -> None:
+        self.server.handlers.add(self)
+        try:
+            super().handle()
+        finally:
+            self.server.handlers.discard(self)
+
+    def handle_one_response(self) -> None:
+        self.idle = False
+        super().handle_one_response()
+        self.idle = True
 
     def handle_one_request(self) -> Any:
         """None, which ends the connection, when it takes too long."""
@@ -58,6 +75,14 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         log.debug("a request that is none: " + message, *arguments)
 
 
+class _Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
+    """One socket."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        self.handlers: set[_Handler] = set()
+
+
 class AdminServer:
     """`start` when nobody else serves the API, then `stop`."""
 
@@ -75,21 +100,24 @@ class AdminServer:
                 server.start()
 
     def stop(self) -> None:
-        """At once: who is being answered is cut off."""
+        """Who waits to be accepted is the next one's; who has been is still answered, for a moment."""
         for server in self._servers:
             server.close()
+        with Timeout(_LAST_ANSWERS, False):
+            while any(not handler.idle for server in self._servers for handler in server.handlers):
+                gevent.sleep(_LOOK)
         self._pool.kill(block=False)
 
     def __repr__(self) -> str:
         return f"<AdminServer {len(self._pool)} of {MOST_CONNECTIONS} connections>"
 
 
-def _server(settings: AdminSettings, sock: Socket, desk: Desk, pool: Pool) -> WSGIServer:
+def _server(settings: AdminSettings, sock: Socket, desk: Desk, pool: Pool) -> _Server:
     address = sock.getsockname()
     port = address[1] if isinstance(address, tuple) else 0
     listening = gevent.socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
     named = {"SERVER_NAME": "gproxy", "SERVER_PORT": str(port)}  # else it would look its own name up
-    return WSGIServer(
+    return _Server(
         listening,
         App(settings, port, desk),
         spawn=pool,

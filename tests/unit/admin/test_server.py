@@ -5,6 +5,7 @@ import logging
 import gevent
 import gevent.socket
 import pytest
+from gevent.event import Event
 
 from gproxy.admin import server as module
 from gproxy.admin.server import AdminServer
@@ -18,7 +19,7 @@ TIMEOUT = 20.0  # seconds
 
 
 @pytest.fixture
-def serve():
+def serve(monkeypatch):
     """Starts a server; where it listens."""
     servers = []
 
@@ -29,7 +30,9 @@ def serve():
         servers[-1].start()
         return address
 
+    start.servers = servers
     yield start
+    monkeypatch.setattr(module, "_LAST_ANSWERS", 0.01)
     for server in servers:
         server.stop()
 
@@ -102,7 +105,35 @@ def test_a_head_that_is_none_is_400_and_no_news(serve, capfd, caplog, more):
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
-def test_who_is_being_answered_is_told_of_the_end(monkeypatch):
+def test_the_end_waits_for_answers_and_for_nobody_idle(serve, monkeypatch):
+    """Within bounds that this test does not reach."""
+    monkeypatch.setattr(module, "_LAST_ANSWERS", 3600)
+    go, asked = Event(), Event()
+    answer = module.App.__call__
+
+    def slowly(*arguments):
+        asked.set()
+        go.wait()
+        return answer(*arguments)
+
+    address = serve()
+    idle = gevent.socket.create_connection(address, TIMEOUT)
+    idle.sendall(request(address, b""))
+    assert idle.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+    monkeypatch.setattr(module.App, "__call__", slowly)
+    client = gevent.spawn(talk, address, request(address))
+    assert asked.wait(TIMEOUT)
+    end = gevent.spawn(serve.servers[0].stop)
+    let_the_hub_run()
+    assert not end.ready()
+    go.set()
+    assert client.get(timeout=TIMEOUT).startswith(b"HTTP/1.1 200 OK\r\n")
+    end.get(timeout=TIMEOUT)
+    idle.close()
+
+
+def test_who_is_answered_too_slowly_is_told_of_the_end(monkeypatch):
+    monkeypatch.setattr(module, "_LAST_ANSWERS", 0.01)
     monkeypatch.setattr(module.App, "__call__", lambda *_: gevent.sleep(3600))
     sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 16)
     address = sock.getsockname()
