@@ -61,8 +61,8 @@ def test_a_worker_is_replaced(proxy):
 def test_orphans_are_reaped(proxy):
     first = master(proxy)
     inside = ["nsenter", "--pid", "--mount", "--target", str(first)]
-    subprocess.run([*inside, "sh", "-c", "sleep 0.5 & exit 0"], check=True)  # its parent ends first
-    assert "sleep" in names(first)
+    subprocess.run([*inside, "sh", "-c", "sleep 2 & exit 0"], check=True)  # its parent ends first
+    eventually(lambda: "sleep" in names(first), what="the orphan is there")
     eventually(lambda: sorted(names(first)) == ["gproxy-steward", "gproxy-worker0", "gproxy-worker1"])
 
 

@@ -1,14 +1,11 @@
 """A real Prometheus scrapes a gproxy of two workers."""
 
 import json
-import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-
-import pytest
 
 from tests.support.admin import Admin
 from tests.support.origin import Origin
@@ -58,7 +55,6 @@ class Prometheus:
         self._process.wait()
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
 def test_what_it_knows_is_what_happened(tmp_path):
     with Origin("http", "one") as origin, Gproxy(tmp_path, CONFIG, environ={"B1": origin.address}) as proxy:
         prometheus = Prometheus(tmp_path, Admin(proxy, "0123456789abcdef").address)
