@@ -22,7 +22,15 @@ PNG = b"\x89PNG\r\n"
 
 @pytest.fixture
 def demo(tmp_path):
-    command = [sys.executable, str(TOP / "loadtest/graphite_demo.py"), "--port=0", "--origin-port=0", "--page-port=0"]
+    deaf = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # as after & in a script
+    command = [
+        *deaf,
+        sys.executable,
+        str(TOP / "loadtest/graphite_demo.py"),
+        "--port=0",
+        "--origin-port=0",
+        "--page-port=0",
+    ]
     with (tmp_path / "out").open("wb") as out:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=command_environ({"TMPDIR": str(tmp_path)}), stdin=subprocess.DEVNULL,
