@@ -1,7 +1,11 @@
 """Limits of sessions hold for all workers together."""
 
 import contextlib
+import socket
+import struct
 
+from tests.integration.test_reload import ask
+from tests.integration.test_workers import served_by
 from tests.support.ends import read
 from tests.support.origin import Origin
 from tests.support.poll import eventually
@@ -59,3 +63,34 @@ def serves(proxy):
             return is_served(client)
     except ConnectionResetError:
         return False
+
+
+HTTP = """
+workers: 2
+max_connections: 4
+load_balancer: {client_idle_timeout: 600, request_head_timeout: 600}
+listeners: [{name: web, bind: "127.0.0.1:0", mode: http, upstream: app}]
+upstreams: {app: {backends: ["${B1}"]}}
+"""
+
+
+def test_idle_clients_make_room_for_those_of_another_worker(tmp_path):
+    with (
+        Origin("http", "one") as origin,
+        Gproxy(tmp_path, HTTP, environ={"B1": origin.address}) as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        idle, ports = 0, []
+        while idle < 4 or not ports:
+            client = stack.enter_context(proxy.connect("web"))
+            assert ask(client).endswith(b"one")
+            if idle < 4 and served_by(proxy, [client])["worker1"]:
+                idle += 1
+                continue
+            ports.append(client.getsockname()[1])
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its port is free at once
+            client.close()
+        # The kernel chooses by addresses and ports: from this one to the worker that has no client.
+        source = ("127.0.0.1", ports[0])
+        with socket.create_connection(proxy.address("web"), 10, source) as client:
+            assert ask(client).endswith(b"one")
