@@ -45,8 +45,9 @@ _HELP = """\
 
 def main() -> int:
     options = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    # SIGINT too: what a script starts with & is deaf to it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="gproxy-graphite-") as directory:
             print("starting StatsD, carbon and graphite-web ...", flush=True)
