@@ -1,6 +1,7 @@
 """Limits of sessions hold for all workers together."""
 
 import contextlib
+import itertools
 import socket
 import struct
 
@@ -80,17 +81,23 @@ def test_idle_clients_make_room_for_those_of_another_worker(tmp_path):
         Gproxy(tmp_path, HTTP, environ={"B1": origin.address}) as proxy,
         contextlib.ExitStack() as stack,
     ):
-        idle, ports = 0, []
-        while idle < 4 or not ports:
-            client = stack.enter_context(proxy.connect("web"))
+        idle, sources = 0, []
+        for number in itertools.count(1):
+            if idle == 4 and sources:
+                break
+            # Each from an address of its own, where nobody else takes its port.
+            client = stack.enter_context(connect(proxy, (f"127.77.0.{number}", 0)))
             assert ask(client).endswith(b"one")
             if idle < 4 and served_by(proxy, [client])["worker1"]:
                 idle += 1
                 continue
-            ports.append(client.getsockname()[1])
+            sources.append(client.getsockname())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its port is free at once
             client.close()
         # The kernel chooses by addresses and ports: from this one to the worker that has no client.
-        source = ("127.0.0.1", ports[0])
-        with socket.create_connection(proxy.address("web"), 10, source) as client:
+        with connect(proxy, sources[0]) as client:
             assert ask(client).endswith(b"one")
+
+
+def connect(proxy, source):
+    return socket.create_connection(proxy.address("web"), 10, source)
