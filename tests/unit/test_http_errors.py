@@ -40,12 +40,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 # --- bad requests -------------------------------------------------------------------------
 
 

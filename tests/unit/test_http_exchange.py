@@ -44,12 +44,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 def asked(proxy: EmbeddedHttp, played: PlayedBackend, what: bytes | None = None) -> tuple[Peer, Peer]:
     """A client, and the backend that has just read its request."""
     client = proxy.connect()

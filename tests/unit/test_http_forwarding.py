@@ -32,12 +32,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 class Several:
     """An upstream of two or three backends, and for each request who got it."""
 

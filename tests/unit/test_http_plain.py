@@ -41,17 +41,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def dated(body: bytes = b"ok", *lines: str) -> bytes:
     return ok(body, DATE, *lines)
 

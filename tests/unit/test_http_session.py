@@ -38,12 +38,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 def resting(proxy: EmbeddedHttp) -> bool:
     """Whether the only session is between two requests."""
     (session,) = proxy.sessions

@@ -44,17 +44,6 @@ def _nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
-@pytest.fixture
 def proxy(played: PlayedBackend, clock: FakeClock) -> Iterator[EmbeddedHttp]:
     with EmbeddedHttp(backend(played), upstream=TIMEOUTS, clock=clock) as proxy:
         yield proxy

@@ -41,12 +41,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 def tunnel(proxy: EmbeddedHttp, played: PlayedBackend) -> tuple[Peer, Peer]:
     """Both ends of one."""
     client = proxy.connect()
@@ -217,11 +211,6 @@ def test_a_reset_tells_who(played: PlayedBackend, who: str, code: str) -> None:
 
 
 TIMEOUTS = "tunnel_timeout: 100, half_close_timeout: 30, stall_timeout: 20, client_idle_timeout: 5, response_timeout: 5"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

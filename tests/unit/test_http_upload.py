@@ -37,12 +37,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 def started(proxy: EmbeddedHttp, played: PlayedBackend, what: bytes) -> tuple[Peer, Peer]:
     """A client that has sent this much, and the backend that has read the head."""
     client = proxy.connect()

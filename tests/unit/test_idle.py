@@ -20,12 +20,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 class Full(EmbeddedHttp):
     """An http listener for so many clients. The clock is the test's, and so are the sweeps."""
 

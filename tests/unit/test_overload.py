@@ -19,12 +19,6 @@ def _nothing_left() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 def served(played: PlayedBackend, client: Peer) -> Peer:
     """A tcp client that has got through, and its connection at the backend."""
     client.send(b"word")

@@ -46,12 +46,6 @@ def _nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
-@pytest.fixture
 def proxy(played: PlayedBackend) -> Iterator[EmbeddedHttp]:
     with EmbeddedHttp(backend(played)) as proxy:
         yield proxy

@@ -23,12 +23,6 @@ CHECK = "{type: tcp, interval: 3600, fast_interval: 3600, timeout: 5}"
 Make = Callable[..., tuple[Steward, Shared]]
 
 
-@pytest.fixture
-def played() -> Iterator[PlayedBackend]:
-    with PlayedBackend() as played:
-        yield played
-
-
 class Daemon:
     """A StatsD that only listens."""
 

@@ -30,11 +30,6 @@ from tests.support.upstreams import make_upstream, refuse
 EJECT = "passive_health: {connect_failures: 2, eject_for: 10, max_ejected_percent: 50}"
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def fail(backend: Backend, count: int = 2) -> None:
     for _ in range(count):
         with pytest.raises(DialError):
