@@ -26,6 +26,7 @@ setup(
             "hypothesis>=6.100",
             "locust>=2.47,<3",
             "mypy>=1.10",
+            "proxy.py>=2.4.10,<3",
             "pytest>=8,<9.2",  # 9.2 keeps xdist 3.8 from seeing its groups
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
@@ -37,7 +38,7 @@ setup(
             "websocket-client>=1.8",
             "websockets>=15",
         ],
-        "load": ["aiohttp>=3.9", "locust>=2.47,<3", "websocket-client>=1.8"],
+        "load": ["aiohttp>=3.9", "locust>=2.47,<3", "proxy.py>=2.4.10,<3", "websocket-client>=1.8"],
     },
     entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},
 )
