@@ -10,7 +10,7 @@ from svg import Scale, around, legend, line, mark, number, page, path, text
 WIDTH = 820.0
 LABELS = 290.0  # for the names of the rows
 ROW_HEIGHT = 24.0
-PANEL = (190.0, 150.0)  # width and height
+PANEL = (190.0, 170.0)  # width and height
 SHOWN = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "max"}
 
 
@@ -20,20 +20,25 @@ def names_in(results: Sequence[RowResult]) -> list[str]:
 
 def costs(results: Sequence[RowResult]) -> str | None:
     """Each row a line, each proxy a mark at its ratio to the row's baseline. None without such rows."""
-    ratios = {result.row.title: ratios_of(result) for result in results}
-    values = [ratio for row in ratios.values() for ratio in row.values()]
+    ratios = [ratios_of(result) for result in results]
+    values = [ratio for row in ratios for ratio in row.values()]
     if not values:
         return None
     height = 96 + ROW_HEIGHT * len(results)
     scale = around([*values, 0.5, 2.0], LABELS, WIDTH - 20)
-    parts = [text(16, 24, "Cost, as a ratio to HAProxy's (in the last of the http rows to Caddy's)", "title")]
+    parts = [
+        text(16, 24, "Cost as a ratio to HAProxy's (where it says against Caddy, to Caddy's): less is better", "title")
+    ]
     parts += legend(22, 48, names_in(results))
+    parts += [line(WIDTH - 145, 38, WIDTH - 145, 52, "budget"), text(WIDTH - 138, 48, "gproxy's budget")]
     for tick in scale.ticks((1, 2, 5)):
         parts.append(line(scale(tick), 60, scale(tick), height - 30, "base" if tick == 1 else "grid"))
         parts.append(text(scale(tick), height - 14, number(tick), "soft", "middle"))
-    for index, (title, row) in enumerate(ratios.items()):
+    for index, (result, row) in enumerate(zip(results, ratios, strict=True)):
         y = 76 + ROW_HEIGHT * index
-        parts.append(text(LABELS - 12, y + 4, title, anchor="end"))
+        parts.append(text(LABELS - 12, y + 4, result.row.title, anchor="end"))
+        if result.row.must:
+            parts.append(line(scale(result.row.must), y - 8, scale(result.row.must), y + 8, "budget"))
         parts += [mark(scale(ratio), y, name, f"{name}: {ratio:.2f}") for name, ratio in row.items()]
     return page(WIDTH, height, parts)
 
@@ -52,12 +57,12 @@ def latencies(results: Sequence[RowResult]) -> str | None:
     lines = -(-len(results) // columns)
     width, height = 60 + (PANEL[0] + 10) * columns, 70 + (PANEL[1] + 70) * lines
     width = max(width, 700.0)
-    parts = [text(16, 24, "Latency in ms, by percentile", "title"), *legend(22, 48, names_in(results))]
+    parts = [text(16, 24, "Latency in ms, by percentile: less is better", "title"), *legend(22, 48, names_in(results))]
     for index, result in enumerate(results):
         left = 50 + (PANEL[0] + 10) * (index % columns)
         top = 90 + (PANEL[1] + 70) * (index // columns)
         parts += panel(result, left, around(values, top + PANEL[1], top), labelled=index % columns == 0)
-    return page(width, height + 10, parts)
+    return page(width, height, parts)
 
 
 def panel(result: RowResult, left: float, scale: Scale, labelled: bool) -> list[str]:

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from html import escape
 
 STYLE = """
-:root { --page: #ffffff; --text: #24292f; --soft: #57606a; --grid: #d8dee4; }
-@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --text: #e6edf3; --soft: #9198a1; --grid: #30363d; } }
-text { font: 12px system-ui, sans-serif; fill: var(--text); }
+.page { fill: #ffffff; }
+text { font: 12px system-ui, sans-serif; fill: #24292f; }
 .title { font-weight: 600; font-size: 14px; }
-.soft { fill: var(--soft); font-size: 11px; }
-.grid { stroke: var(--grid); stroke-width: 1; }
-.base { stroke: var(--soft); stroke-width: 1.5; }
+.soft { fill: #57606a; font-size: 11px; }
+.grid { stroke: #d8dee4; stroke-width: 1; }
+.base { stroke: #57606a; stroke-width: 1.5; }
+.budget { stroke: #d55e00; stroke-width: 2; }
 .line { fill: none; stroke-width: 2; }
+@media (prefers-color-scheme: dark) {
+  .page { fill: #0d1117; }
+  text { fill: #e6edf3; }
+  .soft { fill: #9198a1; }
+  .grid { stroke: #30363d; }
+  .base { stroke: #9198a1; }
+}
 """
 COLOURS = {
     "gproxy": "#d55e00",
@@ -64,7 +71,7 @@ def page(width: float, height: float, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img">\n<style>{STYLE}</style>\n'
-        f'<rect width="100%" height="100%" style="fill: var(--page)"/>\n{body}\n</svg>\n'
+        f'<rect width="100%" height="100%" class="page"/>\n{body}\n</svg>\n'
     )
 
 
