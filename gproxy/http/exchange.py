@@ -29,7 +29,7 @@ from gproxy.core.http.forward import (
 )
 from gproxy.core.http.heads import check_unfinished_response
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
-from gproxy.core.retry import IDEMPOTENT, Failure, Verdict, retry_verdict
+from gproxy.core.retry import IDEMPOTENT, Failure, Verdict, retry_verdict, why_not_again
 from gproxy.core.reuse import ExchangeEnd, safe_objection
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, ROUTING, UPLOAD, WAITING, ClientSide
@@ -40,6 +40,7 @@ from gproxy.net.pool import PooledConnection
 from gproxy.net.stream import PeerReset, Stream
 from gproxy.search import NotServed, Search
 from gproxy.service import Target
+from gproxy.stories import PlainChoice
 from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.http")
@@ -78,8 +79,9 @@ class _BackendDied(Exception):
 class Handover(NamedTuple):
     """How far a plain exchange has come: a slot is reserved, or the request was sent and this is what came of it."""
 
-    backend: Backend
+    choice: PlainChoice
     connection: PooledConnection | None = None
+    idle_since: float = 0.0  # of the connection, before it was lent
     data: bytes = b""  # of the response; none: the backend has ended the connection
     error: BaseException | None = None  # that ended the wait
     status: int = 0  # of a response that was sent in part, and when it came
@@ -143,7 +145,7 @@ class Exchange:
         assert handover is not None
         context = self._context
         search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
-        search.take_over(handover.backend, handover.connection)
+        search.take_over(handover.choice, handover.connection, handover.idle_since)
         self.status, self.response_at = handover.status, handover.answered
         client.sent_before = handover.sent_before
 
@@ -164,7 +166,7 @@ class Exchange:
         if self._handover is None:
             upstream.retries.pending += 1
         else:
-            search.take_over(self._handover.backend, self._handover.connection)
+            search.take_over(self._handover.choice, self._handover.connection, self._handover.idle_since)
         client.lent = None
         try:
             response, rest = self._ask(search)
@@ -218,7 +220,7 @@ class Exchange:
                 search.target.upstream.retries.retried(self._context.clock())
 
     def _verdict(self, search: Search, connection: PooledConnection, harmless: bool, attempts: int) -> Verdict:
-        """What to do after a connection has died, within the retry budget."""
+        """What to do after a connection has died, within the retry budget; said in `search.failure`."""
         self._stop_upload(wait=True)
         upstream, now = search.target.upstream, self._context.clock()
         failure = Failure.FRESH_DIED
@@ -226,16 +228,22 @@ class Exchange:
             failure = Failure.REUSED_DIED
             assert search.backend is not None
             search.backend.idle_closed((search.connected_at or now) - connection.idle_since)
+        replayable = self.upload is None or self.upload.replayable
         verdict = retry_verdict(
             failure,
             idempotent=harmless,
-            replayable=self.upload is None or self.upload.replayable,
+            replayable=replayable,
             attempts=attempts,
             retries=upstream.settings.retries,
         )
         # That a pooled connection ends is our doing, so no outage and no matter for the budget.
         exhausted = verdict is Verdict.NEXT_BACKEND and not upstream.retries.may_retry(now)
-        return Verdict.GIVE_UP if exhausted else verdict
+        search.failure = failure.value
+        if exhausted or verdict is Verdict.GIVE_UP:
+            why = why_not_again(idempotent=harmless, replayable=replayable, exhausted=exhausted)
+            search.failure = f"{failure.value}; not asked again, since {why}"
+            return Verdict.GIVE_UP
+        return verdict
 
     def _connect_again(self, search: Search, *, fresh: bool) -> PooledConnection:
         """After a failure, which is what the client is told of where nobody else can serve."""

@@ -22,11 +22,12 @@ from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
-from gproxy.http.record import count, record
+from gproxy.http.record import Over, count, record, trace
 from gproxy.http.tunnel import Tunnel
 from gproxy.net.connection import finish, format_sockaddr
 from gproxy.net.stream import PeerReset
 from gproxy.search import NotServed
+from gproxy.stories import Trace, plain_trace
 from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.http")
@@ -73,12 +74,20 @@ class HttpSession(ClientSide):
     @property
     def backend(self) -> Backend | None:
         """Who serves it now."""
-        return self.exchange.backend if self.exchange is not None else self.lent
+        if self.exchange is not None:
+            return self.exchange.backend
+        return self.lent[4] if self.lent is not None else None
 
     @property
     def waiting(self) -> bool:
         """Whether it waits for a slot or a connection."""
         return self.phase is ROUTING
+
+    def under_way(self) -> Trace | None:
+        """The present exchange, so far as it has come."""
+        if self.exchange is not None:
+            return trace(self, self.exchange)
+        return plain_trace(self.peer, self.lent) if self.lent is not None else None
 
     # In a greenlet.
 
@@ -274,6 +283,9 @@ class HttpSession(ClientSide):
             context.metrics.response_time.record(answered - exchange.began)
         if context.access_log is not None:
             context.access_log.exchange(record(self, exchange, bytes_out, code))
+        context.stories.keep(trace(self, exchange, Over(context.clock(), bytes_out, code)))
+        if exchange.search is not None:
+            exchange.search.over()
         self.exchange = None
 
     # Answers of our own.
