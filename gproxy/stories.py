@@ -109,6 +109,7 @@ class Trace(NamedTuple):
     target: bytes = b""
     version: bytes = b""
     request_id: bytes = b""
+    told: str = ""  # why, in an answer of gproxy's own
 
     @property
     def client(self) -> str:

@@ -34,6 +34,7 @@ from gproxy.core.reuse import ExchangeEnd, safe_objection
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, ROUTING, UPLOAD, WAITING, ClientSide
 from gproxy.http.download import AS_IT_IS, BackendCutOff, BodyReader, Encoding, relay_length, relay_pieces
+from gproxy.http.explain import explain_line
 from gproxy.http.upload import Upload
 from gproxy.metrics import Slot
 from gproxy.net.pool import PooledConnection
@@ -99,6 +100,7 @@ class Exchange:
     search: Search | None = None
     bytes_out = 0
     asked = b""  # the target as the client wrote it, where it is another one
+    told = ""  # why, in an answer of ours
     tail = b""  # bytes of the backend's behind a 101
     _backend_stream: Stream | None = None
 
@@ -353,7 +355,8 @@ class Exchange:
         if self._context.draining:
             client.closing = True
         client.phase = DOWNLOAD
-        if self.block.plain and block.plain and not (client.closing or self.head_only or search.target.upstream.sticks):
+        as_it_is = not (client.closing or self.head_only or search.upstream.sticks or self._context.explains)
+        if self.block.plain and block.plain and as_it_is:
             length, head = block.length, block.whole
         else:
             length, head = (0 if self.head_only else block.length), self._client_head(block)
@@ -412,7 +415,11 @@ class Exchange:
         search = self.search
         if search is not None and search.target.upstream.sticks:
             head += self._sticky(search)
-        return head + b"\r\n"
+        return head + self.explained() + b"\r\n"
+
+    def explained(self) -> bytes:
+        """The line that tells the client how its backend was chosen, where the listener says so."""
+        return explain_line(self.search) if self._context.explains else b""
 
     def _sticky(self, search: Search) -> bytes:
         """The cookie, where the client has none or another one."""
@@ -432,7 +439,7 @@ class Exchange:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend switched to a protocol that nobody asked for")
         self._client.phase = DOWNLOAD
         self.status = block.status
-        self._client.client.write(block.start_and_fields + b"\r\n")
+        self._client.client.write(block.start_and_fields + self.explained() + b"\r\n")
         self.tail = rest
 
     # Parting with the backend.

@@ -83,5 +83,5 @@ def trace(session: ClientSide, exchange: Exchange, over: Over | None = None) -> 
         Mode.HTTP, session.peer, session.context.name, exchange.search, exchange.began, ended,
         exchange.bytes_in, bytes_out, code,
         exchange.read_at, exchange.response_at, exchange.status, exchange.method, target[:LONGEST_TARGET],
-        exchange.version, exchange.request_id,
+        exchange.version, exchange.request_id, exchange.told,
     )  # fmt: skip

@@ -309,6 +309,7 @@ class HttpSession(ClientSide):
             date=context.date(),
             head_only=self._method == b"HEAD",
             keep_alive=False,
+            more=exchange.explained() if exchange is not None else b"",
         )
         self.closing = self.unread = True
         self.phase = DOWNLOAD
@@ -316,15 +317,16 @@ class HttpSession(ClientSide):
             self.client.write(data)
         except (PeerReset, Interrupted):
             code, status = (code if code.startswith("C") else Ended.CLIENT_RESET), 0
-        self._log_end(code, status, request_id)
+        self._log_end(code, status, request_id, reason)
 
-    def _log_end(self, code: Ended, status: int, request_id: bytes) -> None:
-        """The exchange, or what would have been one."""
+    def _log_end(self, code: Ended, status: int, request_id: bytes, told: str = "") -> None:
+        """The exchange, or what would have been one; `told` is why, in an answer of ours."""
         exchange = self.exchange
         self.code = code
         if exchange is None:
             exchange = Exchange(self, b"", b"", UNREAD, request_id, 0)
         exchange.status = exchange.status or status
+        exchange.told = told
         self._over(exchange, code)
 
     def _not_served(self, code: Ended) -> None:
