@@ -101,7 +101,9 @@ class TcpSession:
         return self._greenlet is not None
 
     def under_way(self) -> Trace:
-        """What is known of it so far; bytes as of the last sweep."""
+        """What is known of it so far."""
+        if self._relay is not None and not self._relay.over:
+            self._count_bytes(self._relay)
         return self._trace(None, None)
 
     # In the client's greenlet.

@@ -77,11 +77,18 @@ class Over(NamedTuple):
 
 def trace(session: ClientSide, exchange: Exchange, over: Over | None = None) -> Trace:
     """For its story; without `over` it is under way."""
-    ended, bytes_out, code = over if over is not None else (None, exchange.bytes_out, None)
     target = exchange.asked or exchange.target
+    ended: float | None = None
+    code: Ended | None = None
+    bytes_in = exchange.bytes_in
+    if over is not None:
+        ended, bytes_out, code = over
+    else:
+        bytes_in += exchange.upload.size if exchange.upload is not None else 0
+        bytes_out = exchange.bytes_out + session.client.sent - session.sent_before
     return Trace(
         Mode.HTTP, session.peer, session.context.name, exchange.search, exchange.began, ended,
-        exchange.bytes_in, bytes_out, code,
+        bytes_in, bytes_out, code,
         exchange.read_at, exchange.response_at, exchange.status, exchange.method, target[:LONGEST_TARGET],
         exchange.version, exchange.request_id, exchange.told,
     )  # fmt: skip

@@ -15,7 +15,18 @@ from gproxy.errors import DialError, DialFailure
 from gproxy.stories import KEPT, Stories, Trace
 from tests.support.clock import FakeClock
 from tests.support.embedded import Embedded, EmbeddedHttp, backend
-from tests.support.http_peer import get, idle, nothing_left, ok, post, read_head, read_request, read_response, serve
+from tests.support.http_peer import (
+    get,
+    idle,
+    nothing_left,
+    ok,
+    post,
+    read_head,
+    read_request,
+    read_response,
+    request,
+    response,
+)
 from tests.support.loopback import Peer, PlayedBackend
 from tests.support.poll import eventually
 
@@ -370,6 +381,7 @@ def test_a_session(played: PlayedBackend, clock: FakeClock) -> None:
         assert client.receive(5) == b"pong!"
         [story] = eventually(lambda: (found := told(proxy)) and found[0]["code"] and found)
     assert (under_way["backend"], under_way["code"], under_way["ended"]) == ("b2", None, None)
+    assert (under_way["bytes_in"], under_way["bytes_out"]) == (4, 0)
     assert (story["mode"], story["status"], story["method"], story["request_id"]) == ("tcp", None, None, None)
     assert (story["bytes_in"], story["bytes_out"], story["code"]) == (4, 5, "--")
     first, second = story["tries"]
@@ -431,13 +443,20 @@ def test_a_wait_is_seen_while_it_lasts(played: PlayedBackend, clock: FakeClock) 
     assert [each["queued"] for each in story["tries"]] == [True]
 
 
-def test_a_body_that_is_relayed_is_counted_once(played: PlayedBackend) -> None:
+def test_the_bytes_of_a_transfer_that_goes_on(played: PlayedBackend) -> None:
     with EmbeddedHttp(named(played, "b1")) as proxy:
         client = proxy.connect()
-        client.send(get())
+        head = request("POST", "/", "Content-Length: 10")
+        client.send(head + b"12345")
         server = played.accept()
-        read_request(server)
-        server.send(ok())
-        read_response(client)
-        serve(client, server)
-        assert [each["status"] for each in told(proxy, 2)] == [200, 200]
+        read_head(server)
+        assert server.receive(5) == b"12345"
+        [story] = told(proxy)
+        assert (story["bytes_in"], story["bytes_out"]) == (len(head) + 5, 0)
+        client.send(b"67890")
+        server.send(response("200 OK", "Content-Length: 10", body=b"12345"))
+        got = read_head(client)
+        assert client.receive(5) == b"12345"
+        [story] = told(proxy)
+        assert (story["bytes_in"], story["bytes_out"]) == (len(head) + 10, got.size + 5)
+        assert (story["status"], story["code"]) == (200, None)
