@@ -133,9 +133,16 @@ def _ctl(arguments: Sequence[str]) -> int:
     return program.main(arguments)
 
 
+def _top(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import top
+
+    return top.main(arguments)
+
+
 SUBCOMMANDS: Final = {
     "demo": Command(_demo, "three origins and a balancer in front of them; needs no configuration", serves=True),
     "ctl": Command(_ctl, "see and steer a gproxy that runs, by its admin API"),
+    "top": Command(_top, "watch a gproxy that runs: traffic, durations, backends"),
 }
 
 _DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pooling, StatsD metrics, on gevent."
