@@ -139,10 +139,17 @@ def _explain(arguments: Sequence[str]) -> int:
     return explain.main(arguments)
 
 
+def _top(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import top
+
+    return top.main(arguments)
+
+
 SUBCOMMANDS: Final = {
     "demo": Command(_demo, "three origins and a balancer in front of them; needs no configuration", serves=True),
     "ctl": Command(_ctl, "see and steer a gproxy that runs, by its admin API"),
     "explain": Command(_explain, "what became of a request, or of a client's last ones, and why"),
+    "top": Command(_top, "watch a gproxy that runs: traffic, durations, backends"),
 }
 
 _DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pooling, StatsD metrics, on gevent."

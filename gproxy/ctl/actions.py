@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from typing import Any, NamedTuple
 
 from gproxy.ctl import tables
 from gproxy.ctl.client import Client, Refused, backend_path
+from gproxy.ctl.waits import Wait
 
 
 class Said(NamedTuple):
@@ -22,7 +24,7 @@ def status(client: Client, options: Namespace) -> Said:
         found = _backend(client, options)
         return Said(found, tables.backends([(options.backend.upstream, found)]))
     state = client.get("/v1/state")
-    return Said(state, tables.state(state))
+    return Said(state, tables.overview(state))
 
 
 def drain(client: Client, options: Namespace) -> Said:
@@ -59,9 +61,14 @@ def log(client: Client, options: Namespace) -> Said:
     return Said(found, found["level"])
 
 
-def reload(client: Client, _options: Namespace) -> Said:
+def reload(client: Client, options: Namespace) -> Said:
+    before = client.get("/v1/state") if options.wait else {}
     found = client.post("/v1/reload")
-    return Said(found, found["done"])
+    if not options.wait:
+        return Said(found, found["done"])
+    state = Wait(client, options.timeout).until_reloaded(before)
+    text = f"the new configuration is in effect, as generation {state['generation']}"
+    return Said({"generation": state["generation"], "reload": state["reload"]}, text)
 
 
 def decisions(client: Client, options: Namespace) -> Said:
@@ -85,8 +92,6 @@ def metrics(client: Client, _options: Namespace) -> Said:
 
 
 def openapi(client: Client, _options: Namespace) -> Said:
-    import json
-
     found = client.get("/v1/openapi.json")
     return Said(found, json.dumps(found, indent=2))
 
@@ -101,6 +106,8 @@ def _backend(client: Client, options: Namespace) -> Any:
 
 def _administrative(client: Client, options: Namespace, state: str) -> Said:
     found = client.put(_path(options), {"administrative": state})
+    if getattr(options, "wait", False):
+        found = Wait(client, options.timeout).until_idle(options.backend, _path(options), state)
     return Said(found, f"{options.backend}: {tables.backend_line(found)}")
 
 

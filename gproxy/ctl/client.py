@@ -23,7 +23,9 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Unreachable(AdminError):
-    """Nobody answers there, or nobody that is a gproxy."""
+    """Nobody answers there, or nobody that is a gproxy. `nobody`: nobody listens."""
+
+    nobody = False
 
 
 class Refused(AdminError):
@@ -53,8 +55,8 @@ class Client:
 
     def __init__(self, address: Address, token: str | None = None, timeout: float = TIMEOUT):
         self.address = address
+        self.timeout = timeout  # seconds without a byte
         self._token = token
-        self._timeout = timeout
 
     def get(self, path: str, **query: str | int) -> Any:
         """A document of the API."""
@@ -75,7 +77,9 @@ class Client:
         try:
             response, answer = self._exchange(method, path, body)
         except (OSError, HTTPException) as error:
-            raise Unreachable(f"no gproxy answers at {self.address}: {_why(error)}") from None
+            unreachable = Unreachable(f"no gproxy answers at {self.address}: {_why(error)}")
+            unreachable.nobody = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+            raise unreachable from None
         if response.status >= 300:
             raise self._refusal(response, answer)
         return answer
@@ -91,15 +95,17 @@ class Client:
             answer = response.read(_LONGEST + 1)
         finally:
             connection.close()
+        if response.length and len(answer) <= _LONGEST:
+            raise HTTPException("its answer is broken off")
         if len(answer) > _LONGEST:
             raise HTTPException(f"its answer is longer than {_LONGEST} bytes")
         return response, answer
 
     def _connection(self) -> HTTPConnection:
         if self.address.is_unix:
-            return _UnixConnection(self.address.path, self._timeout)
+            return _UnixConnection(self.address.path, self.timeout)
         host = _ANYWHERE.get(self.address.host, self.address.host)
-        return HTTPConnection(host, self.address.port, timeout=self._timeout)
+        return HTTPConnection(host, self.address.port, timeout=self.timeout)
 
     def _refusal(self, response: HTTPResponse, answer: bytes) -> AdminError:
         document = json_of(answer, self.address)

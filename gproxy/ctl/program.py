@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from gproxy.ctl import actions, target
 from gproxy.ctl.actions import Said
-from gproxy.ctl.client import Client
+from gproxy.ctl.client import Client, Refused
+from gproxy.errors import AdminError
 
 
 class _Argument(NamedTuple):
@@ -84,6 +85,8 @@ def _waiting(what: str, timeout: str) -> tuple[_Argument, _Argument]:
     )  # fmt: skip
 
 
+_IDLE: Final = _waiting("it has no connection in use any more", "5m")
+
 ACTIONS: Final = {
     "status": Action(
         actions.status, "the process, its workers, listeners, upstreams and backends; or one backend",
@@ -91,10 +94,12 @@ ACTIONS: Final = {
     ),
     "drain": Action(
         actions.drain, "a backend keeps its sessions and gets no new ones",
-        (_BACKEND, *_waiting("it has no connection in use any more", "5m")),
+        (_BACKEND, *_IDLE),
     ),
     "ready": Action(actions.ready, "a backend that was drained or in maintenance serves again", (_BACKEND,)),
-    "maint": Action(actions.maint, "as drain; it says that the server itself is out of service", (_BACKEND,)),
+    "maint": Action(
+        actions.maint, "as drain; it says that the server itself is out of service", (_BACKEND, *_IDLE)
+    ),
     "weight": Action(
         actions.weight, "a backend's share of the load",
         (_BACKEND, _argument("weight", metavar="WEIGHT", type=weight, help="1 to 1000; default: as configured")),
@@ -131,12 +136,33 @@ ACTIONS: Final = {
 def main(arguments: Sequence[str]) -> int:
     """Do one command; the exit status. GproxyError, as cli.py prints it."""
     options = parser().parse_args(arguments)
-    said = ACTIONS[options.command].run(target.client_of(options), options)
-    if options.json:
-        print(json.dumps(said.document, indent=2))
-    else:
-        print(said.text)
+    client = target.client_of(options)
+    try:
+        said = ACTIONS[options.command].run(client, options)
+    except Refused as refused:
+        raise AdminError(
+            f"{refused}{_suggestion(client, options)}" if refused.status == 404 else str(refused)
+        ) from None
+    write(json.dumps(said.document, indent=2) if options.json else said.text)
     return said.status
+
+
+def write(text: str) -> None:
+    """To standard output; AdminError where that takes nothing."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise AdminError(f"standard output: {error.strerror}") from None
+
+
+def _suggestion(client: Client, options: argparse.Namespace) -> str:
+    """For a backend or an upstream that is not known."""
+    from gproxy.config.scalars import near  # late, as above
+
+    upstreams = client.get("/v1/state")["upstreams"]
+    if backend := getattr(options, "backend", None):
+        return near(str(backend), [f"{u['name']}/{b['name']}" for u in upstreams for b in u["backends"]])
+    return near(getattr(options, "upstream", None) or "", [upstream["name"] for upstream in upstreams])
 
 
 _EPILOG = """\
