@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from gproxy.ctl import prose, target
+from gproxy.ctl.words import printable
 
 _NOT_FOUND: Final = 1
 _DESCRIPTION: Final = """\
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         print(prose.stories(document))
     if options.what is not None and not found:
         kept = "only the last thousand of each worker are kept"
-        print(f"gproxy: nothing is known of {prose.harmless(options.what)}; {kept}", file=sys.stderr)
+        print(f"gproxy: nothing is known of {printable(options.what)}; {kept}", file=sys.stderr)
         return _NOT_FOUND
     return 0
 

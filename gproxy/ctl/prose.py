@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gproxy.ctl.words import duration, printable, span
+
 Document = dict[str, Any]
 
 _INDENT = "  "
@@ -21,12 +23,7 @@ def stories(document: Document) -> str:
 
 def story(found: Document) -> str:
     lines = [_title(found), *(_INDENT + line for line in _lines(found))]
-    return "\n".join(map(harmless, lines))
-
-
-def harmless(line: str) -> str:
-    """A line in which nothing but visible characters stands."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+    return "\n".join(map(printable, lines))
 
 
 def _title(found: Document) -> str:
@@ -80,7 +77,7 @@ def _try(each: Document, number: int) -> Iterator[str]:
 def _wait(each: Document, later: list[Document], timers: Document) -> Iterator[str]:
     """In the queue."""
     lasted = later[0]["at"] - each["at"] if later else timers["total"] - each["at"]
-    yield _labelled("queue", f"no connection slot was free, so it waited for one: {duration(lasted)}")
+    yield _labelled("queue", f"no connection slot was free, so it waited for one: {_time(lasted)}")
     yield from _standing(each)
 
 
@@ -95,9 +92,9 @@ def _standing(each: Document) -> Iterator[str]:
 
 def _connection(found: Document) -> str:
     if found["kind"] == "idle":
-        return f"an idle one, for {duration(found['idle'])}; this is its use number {found['uses']}"
+        return f"an idle one, for {_time(found['idle'])}; this is its use number {found['uses']}"
     if found["kind"] == "ahead":
-        return f"one that was dialled ahead, {duration(found['idle'])} before"
+        return f"one that was dialled ahead, {_time(found['idle'])} before"
     return f"a fresh one: {found['why']}"
 
 
@@ -106,25 +103,18 @@ def _timers(found: Document) -> str:
         ("head read", found["read"]), ("waited", found["wait"]), ("connected", found["connect"]),
         ("response", found["response"]),
     ]  # fmt: skip
-    reached = [f"{name} {duration(seconds)}" for name, seconds in told if seconds is not None]
-    return ", ".join([*reached, f"in all {duration(found['total'])}"])
+    reached = [f"{name} {_time(seconds)}" for name, seconds in told if seconds is not None]
+    return ", ".join([*reached, f"in all {_time(found['total'])}"])
 
 
 def _ago(found: Document) -> str:
     if found["ended"] is None:
-        return f"began {duration(found['began'])} ago"
-    return f"ended {duration(found['ended'])} ago"
+        return f"began {span(found['began'])} ago"
+    return f"ended {span(found['ended'])} ago"
 
 
-def duration(seconds: float) -> str:
-    """As short as people like it."""
-    if seconds < 0.0095:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 119.95:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds < 10 else span(seconds)
 
 
 def _labelled(label: str, text: str) -> str:

@@ -96,7 +96,7 @@ def explain(proxy, *arguments):
 
 
 def without_numbers(text):
-    return re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", re.sub(r"[\d.]+ (ms|s)\b", "TIME", text))
+    return re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS", re.sub(r"[\d.]+ (us|ms|s)\b", "TIME", text))
 
 
 def test_why_each_other_backend_did_not_serve(tmp_path):
