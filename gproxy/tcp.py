@@ -30,7 +30,7 @@ from gproxy.net.pool import PooledConnection
 from gproxy.net.refusals import Refusals, Resets
 from gproxy.net.relay import Relay
 from gproxy.search import NotServed, Search
-from gproxy.service import Service, Target
+from gproxy.service import Common, Service, Target
 from gproxy.stories import Trace, timers
 from gproxy.timeouts import RelayWatch
 from gproxy.upstream import Backend, Upstream
@@ -41,9 +41,8 @@ log = logging.getLogger("gproxy.tcp")
 class TcpService(Service):
     """A tcp listener, which has one upstream."""
 
-    def __init__(self, name: str, target: Target, *args: Any, **named: Any):
-        """What `Service` wants, and the target."""
-        super().__init__(name, *args, **named)
+    def __init__(self, name: str, target: Target, common: Common):
+        super().__init__(name, common)
         self.target = target
         self.quiescent = target.upstream.settings.pool.reuse is Reuse.QUIESCENT
 
