@@ -208,8 +208,9 @@ def run(options: argparse.Namespace) -> list[RowResult]:
 
 def repeat(options: argparse.Namespace) -> str:
     """How to take the same once more."""
-    taken = f"{options.rounds} rounds of {options.seconds} s, {options.idle_sessions} connections in the rows of many"
-    return f"`.venv/bin/python loadtest/compare.py --write {options.write.name}`; {taken}"
+    counts = f"--rounds {options.rounds} --seconds {options.seconds} --idle-sessions {options.idle_sessions}"
+    page = options.write.name if options.write.is_absolute() else options.write
+    return f"`.venv/bin/python loadtest/compare.py {counts} --write {page}`"
 
 
 def publish(results: Sequence[RowResult], target: str | None) -> None:

@@ -11,6 +11,7 @@ from processes import BenchError
 from proxies import REPOSITORY, Direct, Kind
 
 PORT = re.compile(r"(?<=:)\d{4,5}\b|(?<=\bb)\d{4,5}\b")  # HAProxy's servers are named after theirs
+EMPTY = re.compile(r"^\s*\n", re.MULTILINE)
 HEADING = """\
 # Configurations of the comparison
 
@@ -61,4 +62,4 @@ class Configurations:
         for path, name in ((self._directory, "DIR"), (REPOSITORY, "."), (sys.executable, "python")):
             text = text.replace(str(path), name)
         ports = {port: f"P{number}" for number, port in enumerate(dict.fromkeys(PORT.findall(text)), 1)}
-        return PORT.sub(lambda found: ports[found[0]], re.sub(r"\n{2,}", "\n", text))
+        return PORT.sub(lambda found: ports[found[0]], EMPTY.sub("", text))

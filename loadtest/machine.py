@@ -21,9 +21,10 @@ VERSION = re.compile(r"\d+\.\d[\w.+-]*")
 
 def facts(cores: int, proxies: Sequence[str]) -> dict[str, str]:
     """What to know of this machine, by name."""
+    kernel, _, _ = platform.release().partition("-")
     return {
         "processor": f"{processor()}, {cores} cores for the comparison",
-        "system": f"{distribution()}, Linux {platform.release()}, loopback with {setting('tcp_congestion_control')}",
+        "system": f"{distribution()}, Linux {kernel}, loopback with {setting('tcp_congestion_control')}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {event_loop()}",
         "versions": ", ".join(versions(proxies)),
     }
@@ -45,7 +46,8 @@ def setting(name: str) -> str:
 def event_loop() -> str:
     import gevent  # here, since it is asked for once
 
-    return f"gevent on {type(gevent.get_hub().loop).__module__.rpartition('.')[2]}"
+    loop = gevent.get_hub().loop
+    return f"gevent on {type(loop).__module__.split('.')[1]} with {loop.backend}"
 
 
 def versions(proxies: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from svg import Scale, around, legend, line, mark, number, page, path, text
 WIDTH = 820.0
 LABELS = 290.0  # for the names of the rows
 ROW_HEIGHT = 24.0
+LEAST_RATIO = 0.2  # what is below stands at the edge: nearly nothing would leave no place for the others
 PANEL = (190.0, 170.0)  # width and height
 SHOWN = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "max"}
 
@@ -25,7 +26,7 @@ def costs(results: Sequence[RowResult]) -> str | None:
     if not values:
         return None
     height = 96 + ROW_HEIGHT * len(results)
-    scale = around([*values, 0.5, 2.0], LABELS, WIDTH - 20)
+    scale = around([max(LEAST_RATIO, value) for value in (*values, 0.5, 2.0)], LABELS, WIDTH - 20)
     parts = [
         text(16, 24, "Cost as a ratio to HAProxy's (where it says against Caddy, to Caddy's): less is better", "title")
     ]
