@@ -51,6 +51,7 @@ UP = "backend site/b2 is up"
 DOWN = "backend site/b2 is down"
 MASTER_PORT = 5557  # Locust's default
 START_SECONDS = 30.0  # for Locust
+NOTICE_SECONDS = 20.0  # for gproxy to see that a backend went, or came
 STOP_SECONDS = 20  # for users to end what they do
 WORKER_SECONDS = 60  # for the master's workers to come
 SPAWN_SHARE = 1 / 6  # of the time, until all users are there
@@ -227,7 +228,7 @@ def locust_arguments(options: argparse.Namespace, host: str) -> list[str]:
 
 
 def fail_over(site: Site, process: Locust, marker: Path, seconds: int) -> None:
-    """Kills a backend and starts it again; BenchError unless gproxy notices both before the load ends."""
+    """Kills a backend and starts it again under load; BenchError unless gproxy notices both."""
 
     def ended() -> bool:
         return process.poll() is not None
@@ -241,14 +242,9 @@ def fail_over(site: Site, process: Locust, marker: Path, seconds: int) -> None:
         wait_until(partial(due, start + share * seconds, ended), seconds, "the time to act")
         before = len(site.log())
         act(KILLED)
-        took = wait_until(partial(either, ended, partial(says, text, before)), seconds, text)
-        if not says(text, before):
-            raise BenchError(f"not in gproxy's log before the load ended: {text}")
+        # Not only while there is load: of a short run little is left, and a backend takes its time to start.
+        took = wait_until(partial(says, text, before), NOTICE_SECONDS, f"{text!r} in gproxy's log")
         print(f"After {share * seconds:.1f} s: {act.__name__} {KILLED}. {took:.1f} s later: {text}", flush=True)
-
-
-def either(one: Callable[[], bool], other: Callable[[], bool]) -> bool:
-    return one() or other()
 
 
 def due(moment: float, ended: Callable[[], bool]) -> bool:

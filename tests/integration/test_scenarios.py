@@ -53,7 +53,7 @@ def run(directory, *arguments):
         ("slow", 3, ["page", "slow head", "slow upload", "slow download", "head without end (408)"]),
         ("spike", 3, ["page"]),
         ("staircase", 3, ["page"]),
-        ("failover", 6, ["page", "kill b2", "backend site/b2 is down", "revive b2", "backend site/b2 is up"]),
+        ("failover", 8, ["page", "kill b2", "backend site/b2 is down", "revive b2", "backend site/b2 is up"]),
     ],
 )
 def test_a_scenario_keeps_its_objectives_and_writes_a_report(scenario, seconds, wanted, tmp_path):
