@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from gproxy.admin.decisions import decisions_document
+from gproxy.admin.processes import process_document
 from gproxy.channel import Message
 from gproxy.upstream import Backend
 from gproxy.worker import Worker
@@ -30,7 +31,9 @@ def carry_out(worker: Worker, order: Message) -> None:
 
 
 def answer(worker: Worker, slot: int, question: Message) -> list[dict[str, Any]]:
-    """What the worker in a slot says to a question; the one that there is, so far."""
+    """What the worker in a slot says to a question."""
+    if question["ask"] == "process":
+        return [process_document(f"worker{slot}", len(worker.sessions), worker.resting)]
     return decisions_document(worker.router.decisions, question["last"], slot, time.monotonic())
 
 

@@ -41,6 +41,10 @@ ROUTES: Final = (
         "GET", "/v1/decisions", "the last choices of backends, of all workers", state.DECISIONS,
         handler=state.get_decisions, query={"last": number("integer", 1, 100)},
     ),
+    Route(
+        "GET", "/v1/processes", "what the steward and each worker hold: memory, open files, greenlets, watchers",
+        state.PROCESSES, handler=state.get_processes,
+    ),
     Route("GET", _BACKEND, "one backend", state.BACKEND, handler=state.get_backend),
     Route(
         "PUT", _BACKEND, "its administrative state, its weight, or both; a weight of null is the configured one",

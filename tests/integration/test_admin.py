@@ -174,6 +174,31 @@ def test_decisions_of_a_worker_that_stands_still_are_left_out(proxy, admin):
     assert {decision["worker"] for decision in found["decisions"]} == {1}
 
 
+def test_what_processes_hold_returns_to_what_it_was(proxy, admin):
+    def held():
+        found = admin.get("/v1/processes")
+        assert found["answered"] == found["workers"] == 2
+        return {each["process"]: each for each in found["processes"]}
+
+    def sums(name):
+        return sum(each[name] for each in held().values())
+
+    admin.get("/v1/processes")
+    before = {name: sums(name) for name in ("sessions", "open_files", "watchers")}
+    assert list(held()) == ["steward", "worker0", "worker1"]
+    assert {name: each["pid"] for name, each in held().items()} == proxy.processes()
+    assert all(each["resident_bytes"] > 10_000_000 for each in held().values())
+    clients = [proxy.connect("web") for _ in range(20)]
+    try:
+        eventually(lambda: sums("sessions") == 20)
+        assert sums("open_files") >= before["open_files"] + 20
+        assert sums("watchers") >= before["watchers"] + 20
+    finally:
+        for client in clients:
+            client.close()
+    eventually(lambda: {name: sums(name) for name in before} == before, 20, what=f"as before: {before}")
+
+
 def test_another_log_level_is_for_all_processes(proxy, admin):
     assert admin.get("/v1/log") == {"level": "info"}
     assert admin.change("PUT", "/v1/log", {"level": "error"}) == {"level": "error"}
