@@ -23,37 +23,20 @@ BIG = 400_000  # more than the buffers between an origin and a client hold
 FAULTS = [act.encode() for act in (*BEFORE, *MIDWAY, *AFTERWARDS)]
 
 
-class MarkedClient(threading.Thread):
-    """Asks and goes away, so many times."""
+class Moves:
+    """What such a client does; whoever has a name can do it."""
 
-    def __init__(self, connect: Callable[[], socket.socket], name: str, requests: int, rng: random.Random):
-        """`connect` makes a connection to the proxy, with a timeout; marks begin with the name."""
-        super().__init__(name=name, daemon=True)
+    name: str
+
+    def __init__(self, connect: Callable[[], socket.socket], rng: random.Random):
+        """`connect` makes a connection to the proxy, with a timeout."""
         self.outcomes: Counter[str] = Counter()
         self.leaks: list[str] = []
         self.failures: list[str] = []
         self._connect = connect
-        self._requests = requests
         self._random = rng
         self._wire: Wire | None = None
         self._asked = 0
-
-    def run(self) -> None:
-        while self._asked < self._requests and not self.leaks and len(self.failures) < 3:
-            move = self.choose_move()
-            try:
-                self.make(move)
-            except (NotHttp, TimeoutError) as error:
-                self.failures.append(f"{move.__name__}, {self.name}-{self._asked}: {error!r}")
-                self._drop()
-        self._drop()
-
-    def choose_move(self) -> Callable[[], None]:
-        moves = [self.get, self.post, self.pipeline, self.abort, self.fault]
-        return self._random.choices(moves, [40, 20, 10, 20, 4])[0]
-
-    def make(self, move: Callable[[], None]) -> None:
-        move()
 
     def incomplete(self, ask: Ask) -> None:
         """Not the whole of this one will be sent."""
@@ -179,3 +162,30 @@ class MarkedClient(threading.Thread):
         if self._wire is not None:
             close(self._wire.sock)
             self._wire = None
+
+
+class MarkedClient(Moves, threading.Thread):
+    """Asks and goes away, so many times."""
+
+    def __init__(self, connect: Callable[[], socket.socket], name: str, requests: int, rng: random.Random):
+        """Its marks begin with the name."""
+        threading.Thread.__init__(self, name=name, daemon=True)
+        Moves.__init__(self, connect, rng)
+        self._requests = requests
+
+    def run(self) -> None:
+        while self._asked < self._requests and not self.leaks and len(self.failures) < 3:
+            move = self.choose_move()
+            try:
+                self.make(move)
+            except (NotHttp, TimeoutError) as error:
+                self.failures.append(f"{move.__name__}, {self.name}-{self._asked}: {error!r}")
+                self._drop()
+        self._drop()
+
+    def choose_move(self) -> Callable[[], None]:
+        moves = [self.get, self.post, self.pipeline, self.abort, self.fault]
+        return self._random.choices(moves, [40, 20, 10, 20, 4])[0]
+
+    def make(self, move: Callable[[], None]) -> None:
+        move()
