@@ -38,7 +38,7 @@ REST_SECONDS = 60.0  # for everything to come to rest
 JOIN_SECONDS = 90.0
 LOOK_SECONDS = 0.2
 ERA_SECONDS = 600.0
-MOST_TRIES = 2 + 3  # a reused connection, a fresh one, and `retries` other backends
+MOST_TRIES = 2 * 3  # on each backend a reused connection and a fresh one
 
 
 @dataclass
