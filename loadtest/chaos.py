@@ -41,18 +41,19 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import repository  # noqa: F401  # before what needs `tests`
 from processes import BenchError, process_tree
-from soak import settings
+from soak import checks, document, settings
 from soak.holdings import readings
 from soak.journal import JournalReader
 from soak.memory import Curve, judged
 from soak.origins import origins_running
 from soak.program import Report, Scene, run
 from soak.proxy import adopt_orphans, proxy_running
-from statsd_server import statsd_running
+from statsd_server import Statsd, statsd_running
 
 ORIGINS = 3
 CURVE_SECONDS = 5.0
@@ -60,20 +61,31 @@ CURVE_SECONDS = 5.0
 
 def perform(options: argparse.Namespace, directory: Path) -> Report:
     report = Report(options.seed, options.minutes, options.rate, options.processes)
-    rng = random.Random(f"{options.seed} configurations")
     journal = directory / "journal"
     journal.touch()
     with statsd_running() as statsd, origins_running(ORIGINS, journal, options.seed) as origins:
-        place = settings.Place(origins, directory, statsd.port)
-        with proxy_running(directory, settings.choose(rng, place)) as proxy:
-            scene = Scene(place, proxy, JournalReader(journal), report, rng)
-            with curve(scene):
-                try:
-                    run(scene)
-                finally:
-                    scene.over.set()
-            report.check("end", [] if proxy.stop() else ["gproxy did not end in time"])
+        scene = play(settings.Place(origins, directory, statsd.port), JournalReader(journal), report)
+    # gproxy has ended, with a last push.
+    if not report.violations:
+        report.check("totals", checks.totals(scene.totals, partial(told, statsd), report.rate))
     return report
+
+
+def told(statsd: Statsd, pattern: str) -> int:
+    return statsd.total(rf"{settings.PREFIX}\.{pattern}")
+
+
+def play(place: settings.Place, journal: JournalReader, report: Report) -> Scene:
+    rng = random.Random(f"{report.seed} configurations")
+    with proxy_running(place.directory, settings.choose(rng, place)) as proxy:
+        scene = Scene(place, proxy, journal, report, rng)
+        with curve(scene):
+            try:
+                run(scene)
+            finally:
+                scene.over.set()
+        report.check("end", [] if proxy.stop() else ["gproxy did not end in time"])
+    return scene
 
 
 @contextlib.contextmanager
@@ -128,9 +140,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=0.3,
         metavar="SHARE",
-        help="of the time, in which gproxy's are broken as well",
+        help="of the time, to break gproxy's own, too",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="JSON: all that was counted, and the memory curve")
+    parser.add_argument("--from", type=Path, metavar="REPORT", dest="source", help="don't run: take this report")
+    parser.add_argument("--document", type=Path, metavar="PAGE", help="write the section of this Markdown page")
     options = parser.parse_args(argv)
     if not 0 < options.minutes <= 24 * 60 or not 0 < options.rate <= 5000 or not 0 <= options.processes <= 1:
         parser.error("--minutes up to 1440, --rate up to 5000, --processes from 0 to 1")
@@ -139,6 +153,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
+    if options.source:
+        if options.document:
+            document.write(json.loads(options.source.read_text()), options.document)
+        return 0
     # SIGTERM ends us as Ctrl-C does, through every finally.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     adopt_orphans()
@@ -147,7 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="gproxy-chaos-") as name:
             report = perform(options, Path(name))
             if options.report:
-                options.report.write_text(json.dumps(report.document(), indent=1) + "\n")
+                options.report.write_text(json.dumps(report.document()) + "\n")
+            if options.document:
+                document.write(report.document(), options.document)
             return conclude(report, Path(name))
     except (BenchError, OSError) as error:
         print(f"chaos.py: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ Nothing here waits or asks; program.py does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from soak.journal import Entries
@@ -14,6 +15,8 @@ from soak.stage import Told, Traffic
 
 ONCE = frozenset((b"POST", b"TCP"))  # executed at most once, whatever happens
 SEEN_SECONDS = 2.0  # since a worker's last sign of life
+LOST_BY_A_KILL = 200 + 100  # what the docs allow, and all that a worker may have had under way
+REPEATED_SECONDS = 2.0  # of work may be in a push that is told twice
 SHOWN = 5  # of many alike
 
 Book = Mapping[bytes, tuple[bytes, str]]
@@ -144,3 +147,43 @@ def log(text: str, expected: Callable[[str], bool] = lambda _line: False) -> lis
 def shortened(wrong: list[str]) -> list[str]:
     more = len(wrong) - SHOWN
     return wrong if more <= 0 else [*wrong[:SHOWN], f"and {more} more"]
+
+
+@dataclass
+class Totals:
+    """Of a whole run, as clients and backends saw it."""
+
+    asked: int = 0  # http requests of which at least a part was sent, or was to be
+    begun: int = 0  # that arrived at backends, each try
+    executed: int = 0  # http requests that were, once or more often
+    connections: int = 0  # of clients, http and tcp
+    worker_kills: int = 0
+    steward_kills: int = 0
+
+    def add(self, book: Book, entries: Entries, connections: int) -> None:
+        self.asked += sum(method != b"TCP" for method, _ in book.values())
+        self.begun += entries.begun["http"]
+        self.executed += sum(method != b"TCP" for method in entries.methods.values())
+        self.connections += connections
+
+
+def totals(seen: Totals, told: Callable[[str], int], rate: float) -> list[str]:
+    """What StatsD was told in a whole run. `told` gives the sum of all counters that match.
+
+    A killed worker takes with it what it had not counted; a steward that is killed may repeat a push.
+    """
+    lost = seen.worker_kills * LOST_BY_A_KILL
+    repeated = int(seen.steward_kills * rate * REPEATED_SECONDS)
+    requests = told(r"requests\.(web|plain)")
+    lent = told(r"upstream\.(app|even)\.backend\.[^.]+\.(connects|reuses)")
+    accepted, closed = told("connections_accepted"), told(r"sessions_closed\..*")
+    wrong = {
+        f"{requests} requests, but {seen.executed} were executed": requests < seen.executed - lost,
+        f"{requests} requests, but clients sent {seen.asked}": requests > seen.asked + repeated,
+        f"{lent} connections lent, but {seen.begun} requests arrived": lent < seen.begun - lost,
+        f"{accepted} sessions, but clients made {seen.connections} connections": accepted > seen.connections + repeated,
+        f"{accepted} sessions begun, {closed} ended": not -repeated <= accepted - closed <= lost + repeated,
+        f"{told(r'sessions_closed.IC')} sessions ended by a defect": told(r"sessions_closed\.IC") > 0,
+        f"{told('log_dropped')} lines of logs were lost": told("log_dropped") > 0,
+    }
+    return [what for what, is_so in wrong.items() if is_so]

@@ -70,11 +70,11 @@ class Client(Actor):
         sock.settimeout(TIMEOUT)
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.traffic.connections += 1
         try:
             sock.connect(self.stage.address(self.listener))
         except BaseException:
             sock.close()
             raise
-        self.traffic.connections += 1
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock

@@ -81,6 +81,7 @@ class Scene:
     began: float = field(default_factory=time.monotonic)
     over: threading.Event = field(default_factory=threading.Event)
     at_rest: list[Reading] = field(default_factory=list)
+    totals: checks.Totals = field(default_factory=checks.Totals)
     baseline: Baseline = field(default_factory=Baseline)
 
     @property
@@ -189,6 +190,8 @@ class Cycle:
         book = {mark: entry for client in clients for mark, entry in client.book.items()}
         entries = self._scene.journal.read()
         self._report.check("ledger", checks.ledger(book, entries, MOST_TRIES))
+        scene = self._scene
+        scene.totals.add(book, entries, sum(client.traffic.connections for client in clients))
         for method, told in book.values():
             self._report.requests[f"{method.decode()} {told}"] += 1
         return entries
@@ -242,4 +245,6 @@ def run(scene: Scene) -> None:
             f"{told.actions['answered']} answered, {sum(told.faults.values())} faults, "
             f"{len(told.violations) or 'nothing'} wrong"
         )
+    scene.totals.worker_kills = scene.report.faults["worker killed"]
+    scene.totals.steward_kills = scene.report.faults["steward killed"]
     scene.report.seconds = time.monotonic() - scene.began
