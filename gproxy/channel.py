@@ -9,7 +9,7 @@ the other process has ended, however it did.
 | `{"do": "serve"}` | a worker: all are ready, accept clients |
 | `{"do": "stop"}` | end at once |
 | `{"do": "reopen"}` | a worker: open the access log anew |
-| `{"do": "report", "after": [2]}` | the steward: nobody else reports or serves the admin API; orders of then may be news |
+| `{"do": "report", "after": [2]}` | the steward: nobody else reports, or serves the API; orders of then may be news |
 | `{"do": "retire"}` | the steward: another master's does, from now on |
 | `{"do": "ending"}` | the steward: we have been asked to stop |
 | `{"do": "over", "generation": 3}` | the steward: an earlier configuration's last session has ended |

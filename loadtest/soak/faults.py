@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from http.client import HTTPException
 
 from processes import BenchError
 
@@ -17,6 +18,7 @@ from soak.stage import Actor, Stage
 BETWEEN_ORIGIN_FAULTS = 2.5  # seconds, on the average
 BETWEEN_ORDERS = 0.7
 BETWEEN_PROCESS_FAULTS = 2.0
+ATTEMPTS = 10  # to be heard by a steward
 LONGEST_FREEZE = 7.0  # seconds: longer than response_timeout
 MOST_KILLS = 3  # of workers in a phase: one that dies again soon comes back later each time
 
@@ -104,14 +106,16 @@ class Operator(Breaker):
         upstream = upstream or self.rng.choice(list(LISTENERS.values()))
         return f"/v1/upstreams/{upstream}/backends/{origin or self.rng.choice(self._origins)}"
 
-    def _ask(self, method: str, path: str, body: object = None) -> None:
+    def _ask(self, method: str, path: str, body: object = None) -> bool:
+        """Whether there was an answer."""
         try:
             reply = self._proxy.admin.ask(method, path, body)
-        except OSError:
+        except (OSError, HTTPException):
             self.counts["orders that met the end of a steward"] += 1
-            return
+            return False
         if reply.status not in (200, 202):
             self.violate(f"{method} {path} {body}: {reply.status} {reply.body.decode()}")
+        return True
 
     def drained(self) -> None:
         self._ask("PUT", self._path(), {"administrative": self.rng.choice(["drain", "maint"])})
@@ -139,8 +143,12 @@ class Operator(Breaker):
         for upstream in LISTENERS.values():
             for origin in self._origins:
                 path = self._path(upstream, origin)
-                self._ask("PUT", path, {"administrative": "ready", "weight": None})
-                self._ask("POST", path + "/readmit", {})
+                self._insist("PUT", path, {"administrative": "ready", "weight": None})
+                self._insist("POST", path + "/readmit", {})
+
+    def _insist(self, method: str, path: str, body: object) -> None:
+        if not any(self._ask(method, path, body) for _ in range(ATTEMPTS)):
+            self.violate(f"{method} {path} {body} was not answered, though tried {ATTEMPTS} times")
 
 
 class ProcessBreaker(Breaker):
