@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 from processes import BenchError
@@ -228,7 +229,7 @@ def _busy(proxy: Proxy) -> list[str]:
         if others:
             return [f"{len(others)} processes of the past"]
         return checks.at_rest(proxy.state(), proxy.settings)
-    except (OSError, ValueError, AssertionError) as error:
+    except (OSError, ValueError, AssertionError, HTTPException) as error:
         return [f"asked, it said {error!r}"]
 
 

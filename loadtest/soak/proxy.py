@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Proxy:
         """Of the present master; 0 where it does not answer."""
         try:
             state = self.state()
-        except (OSError, ValueError, AssertionError):  # the steward has just been replaced
+        except (OSError, ValueError, AssertionError, HTTPException):  # the steward has just been replaced
             return 0
         return int(state["generation"]) if state["master"] == self.master else 0
 
