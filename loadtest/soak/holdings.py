@@ -52,8 +52,11 @@ def look(proxy: Proxy) -> dict[str, tuple[int, Held]] | None:
 
 
 def _master(proxy: Proxy, children: int) -> Held:
-    """Without the channels to its children and the sockets of listeners: for as many workers as there ever were."""
+    """Without the channels to its children, the files for their stacks, and the sockets of listeners: for as many
+    workers as there ever were.
+    """
     held = _held(proxy.master, None)
+    held.descriptors["file"] -= children
     held.descriptors["socket"] -= children + len(LISTENERS) * proxy.widest
     return held
 
