@@ -11,6 +11,7 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import gevent
@@ -41,7 +42,6 @@ class AdminPost(NamedTuple):
     instance: Instance
     say: Callable[..., bool]  # tells the master; whether it was taken
     reload: Reload | None  # the last one, so far
-    before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
 
 
 def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
@@ -74,7 +74,6 @@ class Steward:
         self._reports = False
         if config.statsd is not None:
             self._statsd = StatsdReporter(config.statsd, config.metrics_interval, self._totals)
-        self._before = None if post is None else post.before
         self._admin = None if post is None else self._admin_server(config, post)
 
     def start(self) -> None:
@@ -87,11 +86,12 @@ class Steward:
         self._sweeper.sweep()
         self._sweeper.start()
 
-    def report(self) -> None:
-        """Push to StatsD and serve the admin API from now on. The steward before us has ended."""
-        if self._before is not None:
-            self._learn_orders(self._before)
-            self._before = None
+    def report(self, before: Sequence[Shared] = ()) -> None:
+        """Push to StatsD and serve the admin API from now on. The stewards before us have ended.
+
+        `before`: of the configurations that were in effect since a steward did this last, that one's first.
+        """
+        self._learn_orders(before)
         if self._admin is not None:
             self._admin.start()
         if self._statsd is not None:
@@ -143,9 +143,10 @@ class Steward:
         desk.reload = post.reload
         return AdminServer(config.admin, post.sockets, desk)
 
-    def _learn_orders(self, before: Shared) -> None:
-        """While we started, operators may have told the steward before us something."""
-        self.shared.learn_orders(before)
+    def _learn_orders(self, before: Sequence[Shared]) -> None:
+        """While we started, operators may have told a steward before us something."""
+        for earlier, later in pairwise((*before, self.shared)):
+            later.learn_orders(earlier)
         for upstream in self.upstreams:
             for backend in upstream.backends:
                 backend.follow(self.shared.line(upstream.name, backend.name))

@@ -42,6 +42,10 @@ ROUTES: Final = (
         handler=state.get_decisions, query={"last": number("integer", 1, 100)},
     ),
     Route(
+        "GET", "/v1/processes", "what the steward and each worker hold: memory, open files, greenlets, watchers",
+        state.PROCESSES, handler=state.get_processes,
+    ),
+    Route(
         "GET", "/v1/explain", "what became of the last requests and tcp sessions, and why", explaining.SCHEMA,
         handler=explaining.get_explain, query=explaining.QUERY,
     ),

@@ -9,6 +9,7 @@ from gproxy import __version__
 from gproxy.admin import decisions
 from gproxy.admin.answers import Answer, document, whole_number
 from gproxy.admin.desk import OUTCOMES, Desk, Request
+from gproxy.admin.processes import PROCESS, process_document
 from gproxy.admin.prometheus import CONTENT_TYPE, Family, exposition, gauge
 from gproxy.admin.schema import BOOLEAN, COUNT, SECONDS, STRING, array, obj, one_of, or_null
 from gproxy.core.health import Administrative, Operational
@@ -72,6 +73,7 @@ STATE: Final = obj(
 )
 HEALTH: Final = obj({"status": one_of("ok", "unavailable")})
 DECISIONS: Final = obj({"decisions": array(decisions.SCHEMA), "workers": COUNT, "answered": COUNT})
+PROCESSES: Final = obj({"processes": array(PROCESS), "workers": COUNT, "answered": COUNT})
 LOG: Final = obj({"level": one_of(*LEVELS)})
 
 
@@ -118,6 +120,19 @@ def get_decisions(desk: Desk, request: Request) -> Answer:
     answers = desk.questions.ask(desk.config.workers, ask="decisions", last=last)
     found = sorted((entry for answer in answers for entry in answer), key=_ago)[:last]
     return document({"decisions": found, "workers": desk.config.workers, "answered": len(answers)})
+
+
+def get_processes(desk: Desk, _request: Request) -> Answer:
+    """The steward, and the workers that answer in time."""
+    answers = desk.questions.ask(desk.config.workers, ask="process")
+    found = [process_document("steward", 0), *(entry for answer in answers for entry in answer)]
+    return document(
+        {
+            "processes": sorted(found, key=lambda entry: (len(entry["process"]), entry["process"])),
+            "workers": desk.config.workers,
+            "answered": len(answers),
+        }
+    )
 
 
 def get_log(_desk: Desk, _request: Request) -> Answer:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gproxy.admin.explaining import QUERY
+from gproxy.admin.processes import PROCESS
 from gproxy.admin.prometheus import exposition
 from gproxy.admin.routes import ROUTES
 from gproxy.admin.state import BACKEND, STATE, more_families
@@ -52,6 +53,12 @@ def test_every_member_of_the_state_is_documented():
     for text, schema in ((state, STATE), (backend, BACKEND)):
         for member in schema["properties"]:
             assert f"`{member}`" in text, member
+
+
+def test_every_member_of_a_process_is_documented():
+    section = (TOP / "docs/admin.md").read_text().split("\n## Processes\n")[1].split("\n## ")[0]
+    for member in PROCESS["properties"].keys() - {"process"}:
+        assert f"`{member}`" in section, member
 
 
 def test_every_member_of_a_story_is_documented():
