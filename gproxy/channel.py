@@ -19,6 +19,7 @@ the other process has ended, however it did.
 | `{"do": "readmit", ...}`, `{"do": "empty", ...}` | a worker: end its ejection; close its idle connections |
 | `{"do": "log", "level": "debug"}` | a worker: what to log |
 | `{"do": "ask", "id": 7, "ask": "decisions", "last": 20}` | a worker: a question of the steward's |
+| `{"do": "ask", "id": 8, "ask": "stories", ...}` | the same, with the members of Wanted (admin/stories.py) |
 | `{"do": "answered", "id": 7, "answer": [...]}` | the steward: a worker's answer |
 
 | to the master | |

@@ -133,6 +133,12 @@ def _ctl(arguments: Sequence[str]) -> int:
     return program.main(arguments)
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import explain
+
+    return explain.main(arguments)
+
+
 def _top(arguments: Sequence[str]) -> int:
     from gproxy.ctl import top
 
@@ -142,6 +148,7 @@ def _top(arguments: Sequence[str]) -> int:
 SUBCOMMANDS: Final = {
     "demo": Command(_demo, "three origins and a balancer in front of them; needs no configuration", serves=True),
     "ctl": Command(_ctl, "see and steer a gproxy that runs, by its admin API"),
+    "explain": Command(_explain, "what became of a request, or of a client's last ones, and why"),
     "top": Command(_top, "watch a gproxy that runs: traffic, durations, backends"),
 }
 
@@ -149,5 +156,5 @@ _DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pool
 
 
 def _epilog() -> str:
-    lines = (f"  gproxy {name:<5} {command.summary}" for name, command in SUBCOMMANDS.items())
+    lines = (f"  gproxy {name:<7} {command.summary}" for name, command in SUBCOMMANDS.items())
     return "\n".join(["subcommands, each with a --help of its own:", *lines])

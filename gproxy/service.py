@@ -14,6 +14,7 @@ from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.listener import ProxyServer
 from gproxy.net.refusals import Refusals
 from gproxy.router import Router
+from gproxy.stories import Stories, Trace
 from gproxy.upstream import Backend, Upstream
 
 
@@ -45,6 +46,9 @@ class Session(Protocol):
     def backend(self) -> Backend | None:
         """Who serves it now."""
 
+    def under_way(self) -> Trace | None:
+        """What it is at, so far as it has been routed; None where it is at nothing."""
+
     def sweep(self, now: float) -> None:
         """End it if it is past its deadline."""
 
@@ -73,8 +77,9 @@ class Service:
         servers: Sequence[ProxyServer] = (),
         access_log: RecordSink | None = None,
         clock: Callable[[], float] = time.monotonic,
+        stories: Stories | None = None,
     ):
-        """`sessions` and `servers` are of the whole process: one's end is another's room."""
+        """`sessions`, `stories` and `servers` are of the whole process: one's end is another's room."""
         self.name = name
         self.router = router
         self.metrics = metrics
@@ -83,6 +88,7 @@ class Service:
         self.servers = servers
         self.access_log = access_log
         self.clock = clock
+        self.stories = stories if stories is not None else Stories()
         self.server: ProxyServer | None = None
         self.draining = False  # every session is to end as soon as it can
 

@@ -34,6 +34,7 @@ ROWS = (
     ("http", "tcp"),
     ("search", "idle"),
     ("service",),
+    ("stories",),
     ("router",),
     ("discovery",),
     ("upstream",),

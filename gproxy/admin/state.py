@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gproxy import __version__
 from gproxy.admin import decisions
-from gproxy.admin.answers import Answer, ApiError, document
+from gproxy.admin.answers import Answer, document, whole_number
 from gproxy.admin.desk import OUTCOMES, Desk, Request
 from gproxy.admin.prometheus import CONTENT_TYPE, Family, exposition, gauge
 from gproxy.admin.schema import BOOLEAN, COUNT, SECONDS, STRING, array, obj, one_of, or_null
@@ -114,7 +114,7 @@ def get_health(desk: Desk, request: Request) -> Answer:
 
 def get_decisions(desk: Desk, request: Request) -> Answer:
     """Of all workers that answer in time, the latest first."""
-    last = _number(request.query.get("last", "20"), 1, decisions.MOST)
+    last = whole_number("last", request.query.get("last", "20"), 1, decisions.MOST)
     answers = desk.questions.ask(desk.config.workers, ask="decisions", last=last)
     found = sorted((entry for answer in answers for entry in answer), key=_ago)[:last]
     return document({"decisions": found, "workers": desk.config.workers, "answered": len(answers)})
@@ -224,9 +224,3 @@ def more_families(desk: Desk) -> list[Family]:
 
 def _ago(entry: dict[str, Any]) -> float:
     return float(entry["ago"])
-
-
-def _number(text: str, least: int, most: int) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
-        return int(text)
-    raise ApiError(400, f"last must be a whole number from {least} to {most}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from gproxy.ctl.words import limited, span, standing
+from gproxy.ctl.words import limited, printable, span, standing
 
 Document = dict[str, Any]
 
@@ -15,7 +15,7 @@ _NUMBERS: Final = re.compile(r"[0-9./-]+")
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as they need; numbers stand to the right. What comes from outside prints as one line."""
-    lines = [tuple(head), *(tuple(_printable(str(cell)) for cell in row) for row in rows)]
+    lines = [tuple(head), *(tuple(printable(str(cell)) for cell in row) for row in rows)]
     columns = list(zip(*lines, strict=True))
     widths = [max(map(len, column)) for column in columns]
     right = [len(column) > 1 and all(_NUMBERS.fullmatch(cell) for cell in column[1:]) for column in columns]
@@ -49,7 +49,7 @@ def _process(state: Document) -> str:
 
 
 def reload_line(reload: Document) -> str:
-    why = f": {_printable(reload['why'])}" if reload["why"] else ""
+    why = f": {printable(reload['why'])}" if reload["why"] else ""
     words = {"running": "on its way for", "done": "done", "failed": "failed"}[reload["outcome"]]
     ago = span(reload["ago"]) if reload["outcome"] == "running" else f"{span(reload['ago'])} ago"
     return f"last reload: {words} {ago}{why}"
@@ -114,7 +114,3 @@ def _decision(decision: Document) -> tuple[object, ...]:
         span(decision["ago"]), decision["worker"], decision["client"], decision["listener"],
         f"{decision['upstream']}/{backend}", left_out or "-",
     )  # fmt: skip
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

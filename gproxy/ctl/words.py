@@ -57,3 +57,8 @@ def standing(backend: dict[str, Any], workers: int = 0) -> str:
     if backend["ejected"]:
         words.append(f"ejected {backend['ejected']}/{workers}" if backend["ejected"] < workers else "ejected")
     return ", ".join(words)
+
+
+def printable(text: str) -> str:
+    """A line in which nothing stands that a terminal obeys."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

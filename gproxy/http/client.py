@@ -22,7 +22,7 @@ from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.net.connection import format_sockaddr
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
-from gproxy.upstream import Backend
+from gproxy.stories import PlainChoice
 
 
 class Phase(Enum):
@@ -77,7 +77,7 @@ class ClientSide:
     phase = HEAD
     greenlet: Any = None
     backend_stream: Stream | None = None
-    lent: Backend | None = None  # who serves a plain exchange now
+    lent: PlainChoice | None = None  # of a plain exchange that is under way
     block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
     lines = b""
     sent_before = 0  # bytes to the client, when the present exchange began

@@ -58,7 +58,9 @@ class HttpContext(Service):
             request_line=settings.max_request_line, head=settings.max_head, fields=settings.max_fields
         )
         self.options = forward_options(settings)
-        self.plain = self.routes.trivial  # whether a request needs no look at routes, and its client may stay
+        self.explains = settings.explain_header
+        # Whether a request needs no look at routes, its client may stay, and its response stays as it is.
+        self.plain = self.routes.trivial and not self.explains
         self.default = targets[settings.upstream]
         self.requests: Remembered[bytes, RequestBlock] = Remembered()
         self.responses: Remembered[bytes, ResponseBlock] = Remembered()

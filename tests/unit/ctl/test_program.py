@@ -64,4 +64,4 @@ def test_the_help_of_gproxy_names_the_subcommands(capsys):
         cli._balancer(["--help"])
     said = capsys.readouterr().out
     for name, command in cli.SUBCOMMANDS.items():
-        assert f"gproxy {name:<5} {command.summary}" in said
+        assert f"gproxy {name:<7} {command.summary}" in said
