@@ -40,7 +40,7 @@ from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
 from gproxy.router import Router
-from gproxy.service import Service, Session, Target
+from gproxy.service import Common, Service, Session, Target
 from gproxy.shared import Shared
 from gproxy.statsd import StatsdReporter
 from gproxy.stories import Stories, Trace
@@ -242,10 +242,10 @@ class Worker:
 
     def _service(self, settings: ListenerSettings, access: AccessLog | None) -> Service:
         targets = {name: Target.of(self.upstreams[name], settings.overrides) for name in settings.targets}
-        shared = (self.router, self.metrics, self.sessions, self._servers, access, self._clock, self.stories)
+        common = Common(self.router, self.metrics, self.sessions, self._servers, access, self._clock, self.stories)
         if settings.mode is Mode.HTTP:
-            return HttpService(settings, targets, Answers(_error_files(settings)), *shared)
-        return TcpService(settings.name, targets[settings.upstream], *shared)
+            return HttpService(settings, targets, Answers(_error_files(settings)), common)
+        return TcpService(settings.name, targets[settings.upstream], common)
 
     def _bind(self) -> None:
         room = descriptor_room(self.config)

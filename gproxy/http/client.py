@@ -74,7 +74,7 @@ class ClientSide:
     unread = False  # the client may still be sending what nobody wants
     closing = False  # no request after this one
     tries = 0  # of backends
-    phase = HEAD
+    phase: Phase
     greenlet: Any = None
     backend_stream: Stream | None = None
     lent: PlainChoice | None = None  # of a plain exchange that is under way
@@ -86,6 +86,7 @@ class ClientSide:
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
         self.context = context
+        self.phase = HEAD
         self.client = Stream(sock, get_hub())
         self.client.idle_callback = self._spoke
         self.peer = peer

@@ -16,7 +16,7 @@ from gproxy.metrics import MetricsCollector
 from gproxy.net.connection import Endpoint
 from gproxy.router import Router
 from gproxy.search import NotServed, Search
-from gproxy.service import Service, Target
+from gproxy.service import Common, Service, Target
 from gproxy.stories import PlainChoice
 from gproxy.upstream import Backend, Upstream
 from tests.support.clock import FakeClock
@@ -72,7 +72,7 @@ class Bench:
         self._upstreams: list[Upstream] = []
         self.searches: list[Search] = []
         self.server = Server()
-        service: Any = Service("web", Router(), MetricsCollector([], ["web"]), set(), clock=self.clock)
+        service: Any = Service("web", Common(Router(), MetricsCollector([], ["web"]), set(), clock=self.clock))
         service.server = self.server
         self.service = service
 
