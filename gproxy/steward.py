@@ -16,8 +16,14 @@ from typing import Any, NamedTuple
 import gevent
 
 from gproxy.admin.desk import Desk, Instance
+from gproxy.admin.flips import Flips
+from gproxy.admin.history import History
+from gproxy.admin.keepsake import Keepsake
 from gproxy.admin.questions import Questions
+from gproxy.admin.recorder import Recorder
 from gproxy.admin.server import AdminServer
+from gproxy.admin.state import news_document
+from gproxy.admin.streams import Streams
 from gproxy.building import checks_of, longest_check
 from gproxy.core.balance import RoundRobin
 from gproxy.core.settings import Config, UpstreamSettings
@@ -41,6 +47,7 @@ class AdminPost(NamedTuple):
     instance: Instance
     say: Callable[..., bool]  # tells the master; whether it was taken
     before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
+    keepsake: Keepsake  # for the next steward
 
 
 def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
@@ -74,7 +81,12 @@ class Steward:
         if config.statsd is not None:
             self._statsd = StatsdReporter(config.statsd, config.metrics_interval, self._totals)
         self._before = None if post is None else post.before
-        self._admin = None if post is None else self._admin_server(config, post)
+        self._admin: AdminServer | None = None
+        self._recorder: Recorder | None = None
+        if post is not None and config.admin is not None:
+            desk = self._desk(config, post)
+            self._admin = AdminServer(config.admin, post.sockets, desk)
+            self._recorder = Recorder(desk, post.keepsake)
 
     def start(self) -> None:
         """Check everybody of whom nothing is known, tell the workers that this is done, and go on checking."""
@@ -91,7 +103,8 @@ class Steward:
         if self._before is not None:
             self._learn_orders(self._before)
             self._before = None
-        if self._admin is not None:
+        if self._admin is not None and self._recorder is not None:
+            self._recorder.start()
             self._admin.start()
         if self._statsd is not None:
             self._statsd.start()
@@ -121,7 +134,8 @@ class Steward:
         self._totals.over(earlier)
 
     def stop(self) -> None:
-        if self._admin is not None:
+        if self._admin is not None and self._recorder is not None:
+            self._recorder.stop()
             self._admin.stop()
         for part in (self._names, self._health, self._sweeper):
             part.stop()
@@ -130,11 +144,20 @@ class Steward:
         if self._statsd is not None and self._reports:
             self._statsd.stop()
 
-    def _admin_server(self, config: Config, post: AdminPost) -> AdminServer:
-        assert config.admin is not None
-        upstreams = {upstream.name: upstream for upstream in self.upstreams}
-        desk = Desk(post.instance, config, self.shared, self._totals, upstreams, post.say, Questions(post.say))
-        return AdminServer(config.admin, post.sockets, desk)
+    def _desk(self, config: Config, post: AdminPost) -> Desk:
+        desk = Desk(
+            post.instance,
+            config,
+            self.shared,
+            self._totals,
+            {upstream.name: upstream for upstream in self.upstreams},
+            post.say,
+            Questions(post.say),
+            History([(upstream.name, backend.name) for upstream in self.upstreams for backend in upstream.backends]),
+            Flips(),
+            Streams(lambda place: news_document(desk, place)),
+        )
+        return desk
 
     def _learn_orders(self, before: Shared) -> None:
         """While we started, operators may have told the steward before us something."""
@@ -147,6 +170,9 @@ class Steward:
         self.shared.line(upstream.name, backend.name).operational = backend.health.operational
         self.shared.changed()
         upstream.flipped(backend, why)
+        if self._admin is not None:
+            state = backend.health.operational.value
+            self._admin.desk.flipped(state, f"is {state}", upstream.name, backend.name, why=why)
 
     def __repr__(self) -> str:
         return f"<Steward at {time.monotonic():.0f} s, {self.upstreams!r}>"
