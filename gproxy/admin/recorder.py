@@ -80,7 +80,7 @@ class Recorder:
         """What the steward before us has kept."""
         desk, generation = self._desk, self._desk.instance.generation
         data = self._keepsake.read()
-        kept = json.loads(data) if data else {"generation": 0, "flips": []}
+        kept: dict[str, Any] = json.loads(data) if data else {"generation": 0, "flips": []}
         if data:
             desk.history.load(kept["history"])
         what = "gproxy was started" if generation == 1 else f"configuration {generation} is in effect"
