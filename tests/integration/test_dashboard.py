@@ -127,7 +127,7 @@ def test_traffic_is_shown(show, proxy):
         expect(page.get_by_text("No traffic yet").filter(visible=True)).to_have_count(0)
         expect(page.locator("#decisions tbody tr")).to_have_count(REQUESTS)
         expect(page.locator("#decisions tbody tr").first).to_contain_text("127.0.0.1")
-        figure = page.locator("figure", has_text="Traffic")
+        figure = page.get_by_role("figure").filter(has=page.get_by_role("heading", name="Traffic"))
         assert re.search(r"Requests: now .*, at most [1-9]", figure.get_by_role("img").get_attribute("aria-label"))
         figure.get_by_text("As a table").click()
         expect(figure.get_by_role("row")).to_have_count(11)

@@ -165,9 +165,9 @@ export class Backends {
 }
 
 function drainText(backend, others) {
-  const now = backend.active ? `It keeps the ${plural(backend.active, "connection")} in use and` : "It";
+  const now = backend.active ? ` The ${plural(backend.active, "connection")} in use may end in peace.` : "";
   const rest = others.length ? ` ${list(others)} will serve in its place.` : "";
-  return `${now} gets no new ones until you make it ready again.${rest}`;
+  return `It gets no new connections until you make it ready again.${now}${rest}`;
 }
 
 function readyText(backend) {

@@ -155,7 +155,7 @@ class Chart {
     const quiet = this.settings.empty && !this.settings.series.some(({ name }) => data.some(name));
     this.empty.hidden = !quiet;
     this.#show();
-    setAttribute(this.canvas, "aria-label", `Chart. ${quiet ? this.settings.empty : this.#inWords()}`);
+    setAttribute(this.canvas, "aria-label", `${this.settings.title}: ${quiet ? this.settings.empty : this.#inWords()}`);
     if (this.details.open) this.#fillTable();
   }
 

@@ -36,6 +36,7 @@ function take(kind, news) {
     backends.forget();
     byId("login").hidden = true;
     byId("dashboard").hidden = false;
+    byId("about").hidden = false;
   } else if (data) {
     data.add(news);
     if (news.samples.length) addStates(news.state);
@@ -70,6 +71,7 @@ function showConnection(state, seconds) {
 function askForToken(wrong) {
   end();
   byId("dashboard").hidden = true;
+  byId("about").hidden = true;
   byId("login").hidden = false;
   setAttribute(byId("connection"), "data-state", "paused");
   setText(byId("connection"), "Locked");
