@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from gproxy.admin.desk import Desk, Instance
+from gproxy.admin.desk import Desk, Instance, Reload
 from gproxy.admin.flips import Flips
 from gproxy.admin.history import History
 from gproxy.admin.keepsake import Keepsake
@@ -46,6 +46,7 @@ class AdminPost(NamedTuple):
     sockets: Sequence[Socket]
     instance: Instance
     say: Callable[..., bool]  # tells the master; whether it was taken
+    reload: Reload | None  # the last one, so far
     before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
     keepsake: Keepsake  # for the next steward
 
@@ -121,6 +122,14 @@ class Steward:
         """Sessions get their time to end, and nobody new is served."""
         if self._admin is not None:
             self._admin.desk.ending = True
+            self._admin.desk.streams.ring()
+
+    def reloaded(self, reload: Reload) -> None:
+        """How the last reload goes, for operators."""
+        if self._admin is not None:
+            self._admin.desk.reload = reload
+            if reload.outcome == "failed":
+                self._admin.desk.flipped("failed", "a reload has failed, and changes nothing", why=reload.why)
 
     def answered(self, number: int, answer: Any) -> None:
         """A worker's answer to a question of ours."""
@@ -157,6 +166,7 @@ class Steward:
             Flips(),
             Streams(lambda place: news_document(desk, place)),
         )
+        desk.reload = post.reload
         return desk
 
     def _learn_orders(self, before: Shared) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 KEPT: Final = 100
 
-KINDS: Final = ("up", "down", "ejected", "returned", "asked", "began")
+KINDS: Final = ("up", "down", "ejected", "returned", "asked", "began", "failed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,15 @@ def test_the_past_outlives_a_reload_and_the_steward(proxy, admin):
     assert flips(later) == [*flips(after), ("", "the steward was replaced")]
 
 
+def test_a_reload_that_fails_is_told(proxy, admin):
+    with stream(admin) as told:
+        next(told)
+        proxy.config.write_text("nonsense: 1")
+        admin.change("POST", "/v1/reload", {})
+        flip = first(told, lambda news: next((f for f in news["flips"] if f["kind"] == "failed"), None))
+        assert "nonsense" in flip["why"]
+
+
 def test_a_stream_that_stands_open_keeps_no_gproxy_from_its_end(proxy, admin):
     with stream(admin) as told:
         next(told)

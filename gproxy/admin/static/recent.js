@@ -7,7 +7,7 @@ import { ago, clock } from "./words.js";
 const MOST_FLIPS = 100;
 const LAST = 20; // decisions
 const ORDERS = { ready: "made ready", drain: "drained", maint: "put in maintenance" };
-const KINDS = { up: "up", down: "down", ejected: "ejected", returned: "up", asked: "asked", began: "began" };
+const KINDS = { up: "up", down: "down", ejected: "ejected", returned: "up", asked: "asked", began: "began", failed: "down" };
 
 export class Flips {
   constructor() {
