@@ -37,6 +37,7 @@ function take(kind, news) {
     byId("login").hidden = true;
     byId("dashboard").hidden = false;
     byId("about").hidden = false;
+    byId("pause").hidden = false;
   } else if (data) {
     data.add(news);
     if (news.samples.length) addStates(news.state);
@@ -72,6 +73,7 @@ function askForToken(wrong) {
   end();
   byId("dashboard").hidden = true;
   byId("about").hidden = true;
+  byId("pause").hidden = true;
   byId("login").hidden = false;
   setAttribute(byId("connection"), "data-state", "paused");
   setText(byId("connection"), "Locked");
