@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
-    package_data={"gproxy": ["py.typed"]},
+    package_data={"gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [
@@ -25,6 +25,7 @@ setup(
             "gunicorn>=22",
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "playwright>=1.50",
             "pytest>=8,<9.2",  # 9.2 keeps xdist 3.8 from seeing its groups
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
