@@ -24,8 +24,10 @@ setup(
             "aiohttp>=3.9",
             "gunicorn>=22",
             "hypothesis>=6.100",
+            "locust>=2.47,<3",
             "mypy>=1.10",
             "playwright>=1.50",
+            "proxy.py>=2.4.10,<3",
             "pytest>=8,<9.2",  # 9.2 keeps xdist 3.8 from seeing its groups
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
@@ -34,9 +36,10 @@ setup(
             "schemathesis>=4.2,<5",
             "types-PyYAML",
             "uvicorn>=0.35",
+            "websocket-client>=1.8",
             "websockets>=15",
         ],
-        "load": ["locust>=2.20"],
+        "load": ["aiohttp>=3.9", "locust>=2.47,<3", "proxy.py>=2.4.10,<3", "websocket-client>=1.8"],
     },
     entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},
 )
