@@ -23,6 +23,7 @@ setup(
         "test": [
             "aiohttp>=3.9",
             "gunicorn>=22",
+            "h11>=0.14",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "pytest>=8,<9.2",  # 9.2 keeps xdist 3.8 from seeing its groups
@@ -35,6 +36,7 @@ setup(
             "uvicorn>=0.35",
             "websockets>=15",
         ],
+        "fuzz": ["atheris>=3"],
         "load": ["locust>=2.20"],
     },
     entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads other people's bytes, by atheris (libFuzzer).
 
-    .venv/bin/pip install 'atheris>=3'
+    .venv/bin/pip install --editable '.[fuzz]'
     .venv/bin/python tests/fuzz/run.py requests -max_total_time=300
 
 Targets: requests, responses, chunked, config, admin. Options are libFuzzer's. Whatever breaks a law of
