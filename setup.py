@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
     package_data={"gproxy": ["py.typed"]},
-    install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "statsd>=4.0,<5"],
+    install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [
             "aiohttp>=3.9",

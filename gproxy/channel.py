@@ -12,12 +12,14 @@ the other process has ended, however it did.
 | `{"do": "report"}` | the steward: nobody else reports to StatsD and serves the admin API now |
 | `{"do": "retire"}` | the steward: another master's does, from now on |
 | `{"do": "ending"}` | the steward: we have been asked to stop |
+| `{"do": "reload", "reload": [2, "failed", "...", 17.5]}` | the steward: how the last reload goes (admin/desk.py) |
 | `{"do": "over", "generation": 3}` | the steward: an earlier configuration's last session has ended |
 
 | `{"do": "eject", "upstream": "app", "backend": "b1", "seconds": 5}` | a worker: leave a backend out |
 | `{"do": "readmit", ...}`, `{"do": "empty", ...}` | a worker: end its ejection; close its idle connections |
 | `{"do": "log", "level": "debug"}` | a worker: what to log |
 | `{"do": "ask", "id": 7, "ask": "decisions", "last": 20}` | a worker: a question of the steward's |
+| `{"do": "ask", "id": 8, "ask": "stories", ...}` | the same, with the members of Wanted (admin/stories.py) |
 | `{"do": "answered", "id": 7, "answer": [...]}` | the steward: a worker's answer |
 
 | to the master | |

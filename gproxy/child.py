@@ -24,6 +24,7 @@ from gevent.event import Event
 from gevent.util import wrap_errors
 
 from gproxy import orders
+from gproxy.admin.desk import Reload
 from gproxy.channel import Channel, Message
 from gproxy.core.settings import Config
 from gproxy.errors import ConfigError, GproxyError
@@ -244,6 +245,8 @@ class StewardRole:
                 self._steward.retire()
             case "ending":
                 self._steward.ending()
+            case "reload":
+                self._steward.reloaded(Reload(*message["reload"]))
             case "answered":
                 self._steward.answered(message["id"], message["answer"])
             case "over":

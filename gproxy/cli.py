@@ -1,6 +1,6 @@
-"""The command line.
+"""The command line: the balancer, and the subcommands beside it.
 
-Exit statuses: 0 asked to stop, or the configuration is good; 1 a defect of gproxy's;
+Exit statuses: 0 asked to stop, or done; 1 a defect of gproxy's, or a gproxy that runs does not do what it is asked;
 2 a wrong command line or configuration, or an address that can't be had.
 """
 
@@ -12,44 +12,67 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gproxy import __version__, config
-from gproxy.core.settings import Config
-from gproxy.errors import ConfigError, GproxyError, Problem, StartFailed
+from gproxy import __version__
+from gproxy.errors import AdminError, ConfigError, GproxyError, Problem, StartFailed
 
-USAGE_ERROR = 2
+if TYPE_CHECKING:
+    from gproxy.core.settings import Config
 
-_DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pooling, StatsD metrics, on gevent."
-_EPILOG = "`gproxy demo` needs no configuration: it starts three origins and a balancer in front of them."
+FAILED, USAGE_ERROR = 1, 2
+
+
+class Command(NamedTuple):
+    """`run` imports what it needs when it is called: commands start fast, and without what others need."""
+
+    run: Callable[[Sequence[str]], int]
+    summary: str
+    serves: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run gproxy; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Before there is anything to drain. No KeyboardInterrupt: one that comes during an import may get lost there.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # there is nothing to do for them yet
-        signal.signal(number, signal.SIG_IGN)
+    command = SUBCOMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
+        command = Command(_balancer, "", serves=True)
+    else:
+        del arguments[0]
+    _prepare_for_signals(serves=command.serves)
     try:
-        if arguments[:1] == ["demo"]:
-            return _demo(arguments[1:])
-        return _balancer(arguments)
+        return command.run(arguments)
     except StartFailed as error:
         print(error, file=sys.stderr)
         return error.status
     except GproxyError as error:
         print(str(error) if isinstance(error, ConfigError) else f"gproxy: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return FAILED if isinstance(error, AdminError) else USAGE_ERROR
+
+
+def _prepare_for_signals(*, serves: bool) -> None:
+    if not serves:  # as a program that a shell runs: no traceback at Ctrl-C, nor in `gproxy ctl ... | head`
+        for number in (signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        return
+    # Before there is anything to drain. No KeyboardInterrupt: one that comes during an import may get lost there.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # there is nothing to do for them yet
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _balancer(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("gproxy", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml; or: demo")
+    parser = argparse.ArgumentParser(
+        "gproxy", description=_DESCRIPTION, epilog=_epilog(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml")
     parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
     parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
     options = parser.parse_args(arguments)
+    from gproxy import config
+
     settings = config.load(options.config)
     with contextlib.suppress(OSError):  # a directory that was removed holds no policy
         sys.path.append(os.getcwd())  # behind everything installed: it must not shadow a module of ours
@@ -62,6 +85,8 @@ def _balancer(arguments: Sequence[str]) -> int:
 
 def _load_again(path: str) -> Config:
     """For a reload, which must not wait for whoever writes into a pipe."""
+    from gproxy import config
+
     with contextlib.suppress(OSError):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(path, [Problem(0, "", "is no regular file, and can't be read a second time")])
@@ -100,3 +125,36 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
     return port
+
+
+def _ctl(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import program
+
+    return program.main(arguments)
+
+
+def _explain(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import explain
+
+    return explain.main(arguments)
+
+
+def _top(arguments: Sequence[str]) -> int:
+    from gproxy.ctl import top
+
+    return top.main(arguments)
+
+
+SUBCOMMANDS: Final = {
+    "demo": Command(_demo, "three origins and a balancer in front of them; needs no configuration", serves=True),
+    "ctl": Command(_ctl, "see and steer a gproxy that runs, by its admin API"),
+    "explain": Command(_explain, "what became of a request, or of a client's last ones, and why"),
+    "top": Command(_top, "watch a gproxy that runs: traffic, durations, backends"),
+}
+
+_DESCRIPTION = "A TCP and HTTP/1.1 load balancer: health checks, connection pooling, StatsD metrics, on gevent."
+
+
+def _epilog() -> str:
+    lines = (f"  gproxy {name:<7} {command.summary}" for name, command in SUBCOMMANDS.items())
+    return "\n".join(["subcommands, each with a --help of its own:", *lines])

@@ -49,6 +49,10 @@ class StartFailed(GproxyError):
         super().__init__(text)
 
 
+class AdminError(GproxyError):
+    """The admin API of a gproxy that runs can't be reached, or does not do what it is asked."""
+
+
 class BindError(GproxyError):
     """A listener's address can't be had: in use, not ours, not permitted."""
 

@@ -98,6 +98,10 @@ class ListenerStats(_Row):
     __slots__ = ("listener",)
 
     REQUESTS: Final = 0
+    COUNTERS: Final = (
+        "requests", "responses_1xx", "responses_2xx", "responses_3xx", "responses_4xx", "responses_5xx",
+        "rejected", "idle_closed",
+    )  # fmt: skip
     CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")  # of responses, in slots 1 to 5: the status's first digit
     ACTIVE: Final = 6  # gauge: open sessions
     SLOTS = 9

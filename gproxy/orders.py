@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from gproxy.admin.decisions import decisions_document
+from gproxy.admin.stories import Wanted, stories_document
 from gproxy.channel import Message
 from gproxy.upstream import Backend
 from gproxy.worker import Worker
@@ -29,9 +30,13 @@ def carry_out(worker: Worker, order: Message) -> None:
             backend.empty_pool()
 
 
-def answer(worker: Worker, slot: int, question: Message) -> list[dict[str, Any]]:
-    """What the worker in a slot says to a question; the one that there is, so far."""
-    return decisions_document(worker.router.decisions, question["last"], slot, time.monotonic())
+def answer(worker: Worker, slot: int, question: Message) -> Any:
+    """What the worker in a slot says to a question."""
+    traces, now = worker.traces(), time.monotonic()
+    if question["ask"] == "decisions":
+        return decisions_document(traces, question["last"], slot, now)
+    wanted = Wanted(question["last"], question["request_id"], question["client"], question["failed"])
+    return stories_document(traces, wanted, slot, now)
 
 
 def _backend(worker: Worker, upstream: str, name: str) -> Backend | None:

@@ -2,23 +2,20 @@
 
     standing (shared, cached) ─▶ less those tried and full ─▶ policy ─▶ Decision
 
-A decision is data: it is what `gproxy explain` and the dashboard will show, and what a
+A decision is data: it is what `gproxy explain` and the dashboard show (stories.py keeps it), and what a
 test asserts. Nothing here yields.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gproxy.core.balance import PolicyError, RoundRobin, RouteRequest
+from gproxy.core.balance import PolicyError, RoundRobin, RouteRequest, Scored
 from gproxy.upstream import Backend, Exclusion, Standing, Upstream
 
 log = logging.getLogger("gproxy.router")
-
-KEPT_DECISIONS = 1000
 
 
 @dataclass(slots=True)
@@ -32,27 +29,21 @@ class Decision:
     excluded: tuple[tuple[str, str], ...]  # (backend, reason)
     backend: Backend | None
     queued: bool = False
+    scored: Scored = None  # what the policy has looked at, where it was asked
 
 
-# What a plain decision is kept as: a Decision is made of it when somebody looks.
-Plain = tuple[float, Upstream, RouteRequest, Standing, Backend]
+# What a plain decision is kept as: `decision_of` makes a Decision of it when somebody looks.
+Picked = tuple[float, Upstream, RouteRequest, Standing, Backend, Scored]
 
 
 class Router:
-    """Chooses backends and keeps the last thousand decisions."""
+    """Chooses backends."""
 
     def __init__(self) -> None:
-        self._kept: deque[Decision | Plain] = deque(maxlen=KEPT_DECISIONS)
-        self.keep = self._kept.append  # for a choice that was made elsewhere, in the plain case
         self._fallback: dict[str, RoundRobin] = {}
         self._reported: dict[str, str] = {}
 
-    @property
-    def decisions(self) -> list[Decision]:
-        """The last thousand, the latest last."""
-        return [kept if isinstance(kept, Decision) else _decision(*kept) for kept in self._kept]
-
-    def pick(self, upstream: Upstream, request: RouteRequest, now: float) -> Backend | None:
+    def pick(self, upstream: Upstream, request: RouteRequest, now: float) -> Picked | None:
         """As `route`, for the plain case: somebody can serve, without limits. None leaves it to `route`."""
         standing = upstream.standing(now)
         candidates = standing.plain
@@ -63,37 +54,31 @@ class Router:
         except PolicyError:
             return None  # `route` will say so
         backend.pool.borrowed += 1
-        self.keep((now, upstream, request, standing, backend))
-        return backend
+        return now, upstream, request, standing, backend, upstream.policy.scored
 
-    def route(
-        self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = (), *, waiting: bool = False
-    ) -> Decision:
-        """Choose for one session and reserve the connection slot: the caller owes its release.
-
-        While it is `waiting` in the queue, only the look that finds something is kept.
-        """
+    def route(self, upstream: Upstream, request: RouteRequest, tried: Sequence[Backend] = ()) -> Decision:
+        """Choose for one session and reserve the connection slot: the caller owes its release."""
         now = upstream.clock()
         standing = upstream.standing(now)
         decision = _narrow(upstream, standing, request, tried, now)
         if decision.candidates:
-            decision.backend = self._choose(upstream, decision.candidates, request)
+            decision.backend, decision.scored = self._choose(upstream, decision.candidates, request)
             decision.backend.pool.reserve()
-        if decision.backend is not None or not waiting:
-            self._kept.append(decision)
         return decision
 
-    def _choose(self, upstream: Upstream, candidates: tuple[Backend, ...], request: RouteRequest) -> Backend:
+    def _choose(
+        self, upstream: Upstream, candidates: tuple[Backend, ...], request: RouteRequest
+    ) -> tuple[Backend, Scored]:
         if request.sticky:
             for backend in candidates:
                 if backend.name == request.sticky:
-                    return backend
+                    return backend, None
         try:
-            return upstream.policy.choose(candidates, request)
+            return upstream.policy.choose(candidates, request), upstream.policy.scored
         except PolicyError as error:
             self._report(upstream, str(error))
             fallback = self._fallback.setdefault(upstream.name, RoundRobin())
-            return fallback.choose(candidates, request)
+            return fallback.choose(candidates, request), str(error)
 
     def _report(self, upstream: Upstream, message: str) -> None:
         """One line for each new thing wrong with a user's policy."""
@@ -102,8 +87,12 @@ class Router:
             log.error("upstream %s: %s; round robin is used instead", upstream.name, message)
 
 
-def _decision(at: float, upstream: Upstream, request: RouteRequest, standing: Standing, backend: Backend) -> Decision:
-    return Decision(at, upstream.name, request, standing.candidates, standing.excluded_and_backups, backend)
+def decision_of(choice: Decision | Picked) -> Decision:
+    if isinstance(choice, Decision):
+        return choice
+    at, upstream, request, standing, backend, scored = choice
+    excluded = standing.excluded_and_backups
+    return Decision(at, upstream.name, request, standing.candidates, excluded, backend, scored=scored)
 
 
 def _narrow(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from _socket import socket as Socket
 from functools import partial
+from math import inf
 
 from gevent import GreenletExit
 
@@ -16,7 +17,9 @@ from gproxy.core.termination import Ended
 from gproxy.errors import DialError, DialFailure, QueueTimeout
 from gproxy.net.connection import is_reset
 from gproxy.net.pool import PooledConnection
+from gproxy.router import Decision
 from gproxy.service import Service, Target
+from gproxy.stories import Course, PlainChoice
 from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.search")
@@ -32,33 +35,35 @@ class NotServed(Exception):
         super().__init__(code)
 
 
-class Search:
+class Search(Course):
     """Who was tried, who serves, and when that was known. It holds no slot once `connect` has raised."""
 
-    # Defaults stand here, because one Search is made for every request and most of it stays as it is.
-    backend: Backend | None = None
     connection: PooledConnection | None = None
-    tried: tuple[Backend, ...] = ()
-    retries = 0
-    routed_at: float | None = None
-    connected_at: float | None = None
     _picked: Backend | None = None  # with a slot reserved, as it was taken over
 
     def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket, now: float):
         self._service = service
         self._request = request
-        self._client = client
+        self._client: Socket | None = client
         self.target = target
+        self.upstream = target.upstream
         self.began = now
 
-    def take_over(self, backend: Backend, connection: PooledConnection | None) -> None:
+    def take_over(self, choice: PlainChoice, connection: PooledConnection | None, idle_since: float = 0.0) -> None:
         """Go on from where another has come: a backend with a slot reserved, and perhaps its connection."""
-        self.backend = backend
+        self.choice = choice[:6]
+        self.backend = backend = choice[4]
         self.connection = connection
         if connection is None:
             self._picked = backend
+            self.missed = backend.pool.missed
         else:
             self.routed_at = self.connected_at = self.began
+            self.uses, self.idle = connection.uses, self.began - idle_since
+
+    def over(self) -> None:
+        """What is kept of it keeps no sockets."""
+        self.connection = self._client = None
 
     def connect(self, *, fresh: bool = False) -> PooledConnection:
         """A connection to the first backend that can be reached; NotServed where none can.
@@ -70,6 +75,7 @@ class Search:
             try:
                 return self._borrow(backend, fresh)
             except DialError as error:
+                self.failure = str(error)
                 self._after_failed_dial(error, backend)
             self.retried(backend)
 
@@ -98,12 +104,15 @@ class Search:
             backend, self._picked = self._picked, None
             self.routed_at = self.began
             return backend
-        router, upstream = service.router, self.target.upstream
+        if self.choice is not None:
+            self.choose_again()
+        router, upstream = service.router, self.upstream
         if not self.tried and (picked := router.pick(upstream, self._request, self.began)) is not None:
-            self.backend = picked
+            self.choice = picked
+            self.backend = backend = picked[4]
             self.routed_at = self.began
-            return picked
-        decision = router.route(upstream, self._request, self.tried)
+            return backend
+        self.choice = decision = router.route(upstream, self._request, self.tried)
         if decision.backend is not None:
             self.backend = decision.backend
         elif decision.queued:
@@ -115,21 +124,27 @@ class Search:
         return self.backend
 
     def _queue(self) -> Backend:
-        upstream, timeouts = self.target.upstream, self.target.timeouts
+        upstream, timeouts, client = self.upstream, self.target.timeouts, self._client
+        assert client is not None
+        found: Decision | None = None
 
         def attempt() -> Backend | None:
-            return self._service.router.route(upstream, self._request, self.tried, waiting=True).backend
+            nonlocal found
+            found = self._service.router.route(upstream, self._request, self.tried)
+            return found.backend
 
         try:
             backend = upstream.queue.wait(attempt, _give_back, timeouts.queue_timeout, picky=bool(self.tried))
         except QueueTimeout as error:
-            raise NotServed(Ended.CLIENT_LEFT_QUEUE if is_reset(self._client) else Ended.QUEUE_TIMEOUT) from error
+            raise NotServed(Ended.CLIENT_LEFT_QUEUE if is_reset(client) else Ended.QUEUE_TIMEOUT) from error
         except GreenletExit:
-            left = is_reset(self._client)
+            left = is_reset(client)
             raise NotServed(Ended.CLIENT_LEFT_QUEUE if left else Ended.KILLED_IN_QUEUE) from None
-        if is_reset(self._client):
+        if is_reset(client):
             backend.pool.release(None)
             raise NotServed(Ended.CLIENT_LEFT_QUEUE)
+        self.choose_again()
+        self.choice = found
         return backend
 
     def _borrow(self, backend: Backend, fresh: bool) -> PooledConnection:
@@ -140,9 +155,14 @@ class Search:
         except BaseException:
             backend.pool.release(None)
             raise
-        if connection.uses > 1:
+        self.connected_at = now = self._service.clock()
+        self.uses = uses = connection.uses
+        if uses > 1:
             backend.stats.reuses += 1
-        self.connected_at = self._service.clock()
+        if connection.lend_until != inf:
+            self.missed, self.idle = None, now - connection.idle_since
+        elif connection.missed is not None:
+            self.missed = connection.missed
         self.connection = connection
         return connection
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from _socket import socket as Socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from gproxy.core.record import RecordSink
@@ -14,6 +15,7 @@ from gproxy.metrics import MetricsCollector, Slot
 from gproxy.net.listener import ProxyServer
 from gproxy.net.refusals import Refusals
 from gproxy.router import Router
+from gproxy.stories import Stories, Trace
 from gproxy.upstream import Backend, Upstream
 
 
@@ -45,6 +47,9 @@ class Session(Protocol):
     def backend(self) -> Backend | None:
         """Who serves it now."""
 
+    def under_way(self) -> Trace | None:
+        """What it is at, so far as it has been routed; None where it is at nothing."""
+
     def sweep(self, now: float) -> None:
         """End it if it is past its deadline."""
 
@@ -61,28 +66,32 @@ class Session(Protocol):
         """End it if it wants nothing at this moment, to make room; whether it does."""
 
 
+@dataclass
+class Common:
+    """What all listeners of a process share: the end of one's session is room for another's."""
+
+    router: Router
+    metrics: MetricsCollector
+    sessions: set[Session]
+    servers: Sequence[ProxyServer] = ()
+    access_log: RecordSink | None = None
+    clock: Callable[[], float] = time.monotonic
+    stories: Stories = field(default_factory=Stories)
+
+
 class Service:
     """One listener. `serve` is the ProxyServer's handler."""
 
-    def __init__(
-        self,
-        name: str,
-        router: Router,
-        metrics: MetricsCollector,
-        sessions: set[Session],
-        servers: Sequence[ProxyServer] = (),
-        access_log: RecordSink | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        """`sessions` and `servers` are of the whole process: one's end is another's room."""
+    def __init__(self, name: str, common: Common):
         self.name = name
-        self.router = router
-        self.metrics = metrics
-        self.stats = metrics.listener(name)
-        self.sessions = sessions
-        self.servers = servers
-        self.access_log = access_log
-        self.clock = clock
+        self.router = common.router
+        self.metrics = common.metrics
+        self.stats = common.metrics.listener(name)
+        self.sessions = common.sessions
+        self.servers = common.servers
+        self.access_log = common.access_log
+        self.clock = common.clock
+        self.stories = common.stories
         self.server: ProxyServer | None = None
         self.draining = False  # every session is to end as soon as it can
 

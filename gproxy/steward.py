@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from gproxy.admin.desk import Desk, Instance
+from gproxy.admin.desk import Desk, Instance, Reload
 from gproxy.admin.questions import Questions
 from gproxy.admin.server import AdminServer
 from gproxy.building import checks_of, longest_check
@@ -40,6 +40,7 @@ class AdminPost(NamedTuple):
     sockets: Sequence[Socket]
     instance: Instance
     say: Callable[..., bool]  # tells the master; whether it was taken
+    reload: Reload | None  # the last one, so far
     before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
 
 
@@ -109,6 +110,11 @@ class Steward:
         if self._admin is not None:
             self._admin.desk.ending = True
 
+    def reloaded(self, reload: Reload) -> None:
+        """How the last reload goes, for operators."""
+        if self._admin is not None:
+            self._admin.desk.reload = reload
+
     def answered(self, number: int, answer: Any) -> None:
         """A worker's answer to a question of ours."""
         if self._admin is not None:
@@ -134,6 +140,7 @@ class Steward:
         assert config.admin is not None
         upstreams = {upstream.name: upstream for upstream in self.upstreams}
         desk = Desk(post.instance, config, self.shared, self._totals, upstreams, post.say, Questions(post.say))
+        desk.reload = post.reload
         return AdminServer(config.admin, post.sockets, desk)
 
     def _learn_orders(self, before: Shared) -> None:

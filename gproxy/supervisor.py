@@ -27,7 +27,7 @@ from socket import socketpair
 from typing import Any, NoReturn
 
 from gproxy import __version__, child, errands, systemd
-from gproxy.admin.desk import Instance
+from gproxy.admin.desk import Instance, Reload
 from gproxy.channel import Channel
 from gproxy.core.settings import Config, Reuse
 from gproxy.errors import BindError, ConfigError, StartFailed
@@ -47,6 +47,7 @@ log = logging.getLogger("gproxy")
 _QUICK, _SLOW = 0.05, 1.0  # seconds between looks at deadlines: while something changes, and otherwise
 _GRACE = 5.0  # seconds beyond drain_timeout after which a process that drains is killed
 _ANSWER = 0.2  # seconds for a worker to note its stack before it is killed
+_LONGEST_WHY = 4000  # characters
 _MOST_DRAINING = 10  # generations
 _GONE = 5.0  # seconds without a turn of ours after which we were stopped, or the machine was
 _DEFECT, _USAGE_ERROR = 1, 2  # exit statuses, as cli.py has them
@@ -73,6 +74,7 @@ class Supervisor:
         self._next: Generation | None = None
         self._draining: list[Generation] = []
         self._reload_again = False
+        self._last_reload: Reload | None = None
         self._stopping = False
         self._handed_over = False
         self._steward_told = False  # to stop
@@ -236,7 +238,7 @@ class Supervisor:
             return None
         addresses = {n: format_sockaddr(found) for n, found in self._sockets.addresses(generation.config).items()}
         instance = Instance(os.getppid(), self._began, generation.number, addresses)
-        return AdminPost(sockets, instance, channel.send, before)
+        return AdminPost(sockets, instance, channel.send, self._last_reload, before)
 
     def _hear(self, process: Child) -> None:
         """A child has said something, or has ended."""
@@ -298,6 +300,7 @@ class Supervisor:
             self._on_ready(self._sockets.addresses(generation.config))
         else:
             log.info("gproxy %s is ready: the new configuration is in effect", __version__)
+            self._reload_is("done")
             self._drain(before)
         self._settle_counts()
         self._say(READY=1, MAINPID=os.getpid(), STATUS=f"{generation.config.workers} workers serve")
@@ -335,6 +338,7 @@ class Supervisor:
             raise StartFailed(why, status)
         self._sockets.undo()
         log.error("the new configuration could not be started, and the one before stays in effect: %s", why)
+        self._reload_is("failed", why.removeprefix("gproxy: "))
         self._settle_counts()
         self._say(READY=1)
         self._reload_if_asked_again()
@@ -497,6 +501,7 @@ class Supervisor:
         if self._load is None:
             self._stop()  # the demo, whose terminal has been closed
             return
+        self._reload_is("running")
         try:
             config = self._load()
             self._sockets.open(config)
@@ -504,15 +509,24 @@ class Supervisor:
             for line in error.lines():
                 log.error("%s", line)
             log.error("the new configuration is not good, and the one before stays in effect")
+            self._reload_is("failed", str(error))
             return
         except BindError as error:
             log.error("%s; the configuration before stays in effect", error)
+            self._reload_is("failed", str(error))
             return
         if config.pid_file != self._config.pid_file:
             log.warning("pid_file stays %s until an upgrade or a restart", self._config.pid_file)
         log.info("reloading")
         systemd.notify(RELOADING=1)
         self._begin(config)
+
+    def _reload_is(self, outcome: str, why: str = "") -> None:
+        """For operators. A look at the file that begins is another reload."""
+        number = 0 if self._last_reload is None else self._last_reload.number
+        number += outcome == "running"
+        self._last_reload = Reload(number, outcome, why[:_LONGEST_WHY], time.monotonic())
+        self._tell_steward(do="reload", reload=self._last_reload)
 
     def _reload_if_asked_again(self) -> None:
         """SIGHUP came while a configuration was on its way."""

@@ -22,7 +22,7 @@ from gevent import GreenletExit
 from gproxy.core.balance import RouteRequest
 from gproxy.core.record import SessionRecord
 from gproxy.core.reuse import QuietEnd, quiescent_objection
-from gproxy.core.settings import Reuse, Timeouts
+from gproxy.core.settings import Mode, Reuse, Timeouts
 from gproxy.core.termination import Ended
 from gproxy.metrics import Slot
 from gproxy.net.connection import finish, format_sockaddr, has_input, reset, unacknowledged
@@ -30,7 +30,8 @@ from gproxy.net.pool import PooledConnection
 from gproxy.net.refusals import Refusals, Resets
 from gproxy.net.relay import Relay
 from gproxy.search import NotServed, Search
-from gproxy.service import Service, Target
+from gproxy.service import Common, Service, Target
+from gproxy.stories import Trace, timers
 from gproxy.timeouts import RelayWatch
 from gproxy.upstream import Backend, Upstream
 
@@ -40,9 +41,8 @@ log = logging.getLogger("gproxy.tcp")
 class TcpService(Service):
     """A tcp listener, which has one upstream."""
 
-    def __init__(self, name: str, target: Target, *args: Any, **named: Any):
-        """What `Service` wants, and the target."""
-        super().__init__(name, *args, **named)
+    def __init__(self, name: str, target: Target, common: Common):
+        super().__init__(name, common)
         self.target = target
         self.quiescent = target.upstream.settings.pool.reuse is Reuse.QUIESCENT
 
@@ -98,6 +98,12 @@ class TcpSession:
     def waiting(self) -> bool:
         """Whether it still waits for a slot or a connection."""
         return self._greenlet is not None
+
+    def under_way(self) -> Trace:
+        """What is known of it so far."""
+        if self._relay is not None and not self._relay.over:
+            self._count_bytes(self._relay)
+        return self._trace(None, None)
 
     # In the client's greenlet.
 
@@ -240,15 +246,18 @@ class TcpSession:
             self._quiet_timer = None
         self._count_bytes(relay)
         self._relay = self._watch = None  # the relay refers to us: without this, the garbage collector must end both
+        connection, backend = self._search.connection, self._search.backend
+        assert backend is not None
         self._finish(self._code or _code_of(relay))
-        assert self.backend is not None
-        self.backend.pool.release(self._search.connection, reusable=reusable)
+        backend.pool.release(connection, reusable=reusable)
 
     def _finish(self, code: Ended) -> None:
         service = self._service
         now = service.clock()
         if service.access_log is not None:
             service.access_log.session(self._record(code, now))
+        service.stories.keep(self._trace(now, code))
+        self._search.over()
         service.metrics.session_closed(code)
         service.metrics.session_time.record(now - self._started)
         service.closed(self)
@@ -261,17 +270,24 @@ class TcpSession:
         view[Slot.BYTES_OUT] += bytes_out - self._bytes_out
         self._bytes_in, self._bytes_out = bytes_in, bytes_out
 
+    def _trace(self, ended: float | None, code: Ended | None) -> Trace:
+        return Trace(
+            Mode.TCP, self._peer, self._service.name, self._search, self._started, ended,
+            self._bytes_in, self._bytes_out, code,
+        )  # fmt: skip
+
     def _record(self, code: Ended, now: float) -> SessionRecord:
         service, search = self._service, self._search
-        backend, routed, connected = search.backend, search.routed_at, search.connected_at
+        backend = search.backend
+        tw, tc, _ = timers(search, self._started, None)
         return SessionRecord(
             client=format_sockaddr(self._peer),
             listener=service.name,
             upstream=service.upstream.name,
             backend=backend.name if backend is not None else "",
             started=time.time() - (now - self._started),
-            tw=None if routed is None else routed - self._started,
-            tc=None if routed is None or connected is None else connected - routed,
+            tw=tw,
+            tc=tc,
             tt=now - self._started,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
@@ -281,7 +297,7 @@ class TcpSession:
             upstream_active=service.upstream.active,
             backend_active=backend.active if backend is not None else 0,
             retries=search.retries,
-            reused=search.connection is not None and search.connection.reused,
+            reused=search.uses > 1,
         )
 
     def __repr__(self) -> str:

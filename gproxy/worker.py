@@ -40,9 +40,10 @@ from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
 from gproxy.router import Router
-from gproxy.service import Service, Session, Target
+from gproxy.service import Common, Service, Session, Target
 from gproxy.shared import Shared
 from gproxy.statsd import StatsdReporter
+from gproxy.stories import Stories, Trace
 from gproxy.tcp import TcpService
 from gproxy.timeouts import TimeoutManager, sweep_interval
 from gproxy.upstream import Backend, Upstream
@@ -96,6 +97,7 @@ class Worker:
             self._elsewhere = partial(share.shared.elsewhere, share.slot)
         self.metrics = MetricsCollector.of(config) if share is None else share.shared.row(share.slot)
         self.router = Router()
+        self.stories = Stories()
         self.sessions: set[Session] = set()
         self._servers: list[ProxyServer] = []
         self.upstreams = {u.name: self._upstream(u) for u in config.upstreams}
@@ -170,6 +172,12 @@ class Worker:
             server.relieve()  # another worker may have no room, whose own clients are not idle
         self._share.shared.alive(self._share.slot)
 
+    def traces(self) -> list[Trace]:
+        """What became of the last sessions and exchanges, and what is under way; the latest first."""
+        self.metrics.catch_up()
+        under_way = [trace for session in self.sessions if (trace := session.under_way()) is not None]
+        return sorted([*self.stories.traces, *under_way], key=lambda trace: trace.latest, reverse=True)
+
     # Ending.
 
     def drain(self, timeout: float, *, gently: bool = False) -> bool:
@@ -234,10 +242,10 @@ class Worker:
 
     def _service(self, settings: ListenerSettings, access: AccessLog | None) -> Service:
         targets = {name: Target.of(self.upstreams[name], settings.overrides) for name in settings.targets}
-        shared = (self.router, self.metrics, self.sessions, self._servers, access, self._clock)
+        common = Common(self.router, self.metrics, self.sessions, self._servers, access, self._clock, self.stories)
         if settings.mode is Mode.HTTP:
-            return HttpService(settings, targets, Answers(_error_files(settings)), *shared)
-        return TcpService(settings.name, targets[settings.upstream], *shared)
+            return HttpService(settings, targets, Answers(_error_files(settings)), common)
+        return TcpService(settings.name, targets[settings.upstream], common)
 
     def _bind(self) -> None:
         room = descriptor_room(self.config)

@@ -38,3 +38,10 @@ class ApiError(Exception):
     def answer(self) -> Answer:
         body = document({"error": self.message}, self.status).body
         return Answer(self.status, body, headers=self.headers)
+
+
+def whole_number(name: str, text: str, least: int, most: int) -> int:
+    """A parameter's. ApiError 400."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+        return int(text)
+    raise ApiError(400, f"{name} must be a whole number from {least} to {most}")

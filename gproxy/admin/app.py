@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from gevent import Timeout
 
@@ -36,12 +36,17 @@ StartResponse = Callable[..., Any]
 _ALWAYS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
-def pattern_of(route: Route) -> re.Pattern[str]:
-    """Of paths: a name is anything without a slash."""
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
+def names_in(path: str, route: Route) -> Mapping[str, str] | None:
+    """What a path has where the route's has {names}, None where it is not the route's.
 
-
-_PATTERNS = [(pattern_of(route), route) for route in ROUTES]
+    It is as it was sent: a name may have slashes, as %2F.
+    """
+    parts, segments = route.path.split("/"), [unquote(segment) for segment in path.split("/")]
+    if len(parts) != len(segments):
+        return None
+    names = {part[1:-1]: segment for part, segment in zip(parts, segments, strict=True) if part[:1] == "{"}
+    literal = all(part[:1] == "{" or part == segment for part, segment in zip(parts, segments, strict=True))
+    return names if literal and all(names.values()) else None
 
 
 class App:
@@ -67,7 +72,7 @@ class App:
 
     def _answer(self, environ: Environ) -> Answer:
         guard.check_host(self._settings.bind, self._port, environ.get("HTTP_HOST", ""))
-        route, names = find(environ["REQUEST_METHOD"], _path(environ))
+        route, names = find(environ["REQUEST_METHOD"], environ["gproxy.path"])
         writes = route.body is not None
         guard.check(self._settings, self._port, environ, open_to_all=route.open_to_all, writes=writes)
         _check_accept(route, environ.get("HTTP_ACCEPT", "*/*"))
@@ -77,7 +82,7 @@ class App:
 
 def find(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     """Who answers, and the names in the path. ApiError 404 or 405."""
-    matches = [(route, match.groupdict()) for pattern, route in _PATTERNS if (match := pattern.fullmatch(path))]
+    matches = [(route, names) for route in ROUTES if (names := names_in(path, route)) is not None]
     if not matches:
         raise ApiError(404, f"there is nothing at {path[:200]!r}; /v1/openapi.json lists what there is")
     for route, names in matches:
@@ -86,12 +91,6 @@ def find(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     methods = {route.method for route, _ in matches}
     allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
     raise ApiError(405, f"{method[:20]!r} is not for this; {allowed} is", (("Allow", allowed),))
-
-
-def _path(environ: Environ) -> str:
-    """WSGI has bytes as latin-1."""
-    raw: str = environ["PATH_INFO"]
-    return raw.encode("latin-1").decode("utf-8", "replace")
 
 
 def _check_accept(route: Route, accept: str) -> None:

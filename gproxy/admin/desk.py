@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gproxy.admin.answers import ApiError
 from gproxy.admin.questions import Questions
@@ -26,6 +26,18 @@ class Instance(NamedTuple):
     addresses: Mapping[str, str]  # where each listener really listens
 
 
+class Reload(NamedTuple):
+    """How the last reload goes, or has gone."""
+
+    number: int  # from 1; each look at the file is one
+    outcome: str  # one of OUTCOMES
+    why: str  # it has failed
+    at: float  # monotonic seconds
+
+
+OUTCOMES: Final = ("running", "done", "failed")
+
+
 @dataclass
 class Desk:
     instance: Instance
@@ -35,6 +47,7 @@ class Desk:
     upstreams: Mapping[str, Upstream]
     say: Callable[..., bool]  # tells the master; whether it was taken
     questions: Questions
+    reload: Reload | None = None  # none so far
     ending: bool = False  # sessions end, and nobody new is served
     clock: Callable[[], float] = time.monotonic
 

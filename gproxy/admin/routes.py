@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gproxy.admin import changes, openapi, state
+from gproxy.admin import changes, explaining, openapi, state
 from gproxy.admin.answers import Answer
 from gproxy.admin.desk import Desk, Request
 from gproxy.admin.openapi import Entry
@@ -40,6 +40,10 @@ ROUTES: Final = (
     Route(
         "GET", "/v1/decisions", "the last choices of backends, of all workers", state.DECISIONS,
         handler=state.get_decisions, query={"last": number("integer", 1, 100)},
+    ),
+    Route(
+        "GET", "/v1/explain", "what became of the last requests and tcp sessions, and why", explaining.SCHEMA,
+        handler=explaining.get_explain, query=explaining.QUERY,
     ),
     Route("GET", _BACKEND, "one backend", state.BACKEND, handler=state.get_backend),
     Route(

@@ -69,6 +69,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
+        environ["gproxy.path"] = self.path.partition("?")[0]  # PATH_INFO does not tell %2F from a slash
         environ["gproxy.peer"] = peer_of(self.socket)
         return environ
 

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from gproxy import __version__
 from gproxy.admin import decisions
-from gproxy.admin.answers import Answer, ApiError, document
-from gproxy.admin.desk import Desk, Request
+from gproxy.admin.answers import Answer, document, whole_number
+from gproxy.admin.desk import OUTCOMES, Desk, Request
 from gproxy.admin.prometheus import CONTENT_TYPE, Family, exposition, gauge
 from gproxy.admin.schema import BOOLEAN, COUNT, SECONDS, STRING, array, obj, one_of, or_null
 from gproxy.core.health import Administrative, Operational
+from gproxy.core.histogram import Histogram, middles
 from gproxy.core.settings import ListenerSettings, Mode
-from gproxy.metrics import BackendStats, MetricsCollector
+from gproxy.metrics import COUNTERS, BackendStats, ListenerStats, MetricsCollector
 from gproxy.upstream import Backend, Upstream
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -44,19 +45,26 @@ _LISTENER: Final = obj(
         "upstreams": array(STRING),
         "sessions": COUNT,
         "max_connections": COUNT,
+        "counters": obj(dict.fromkeys(ListenerStats.COUNTERS, COUNT)),
     }
 )
 _UPSTREAM: Final = obj({"name": STRING, "balance": STRING, "can_serve": BOOLEAN, "backends": array(BACKEND)})
+_RELOAD: Final = obj({"number": COUNT, "outcome": one_of(*OUTCOMES), "why": or_null(STRING), "ago": SECONDS})
+_BUCKETS: Final = array(obj({"seconds": SECONDS, "count": COUNT}))
+DURATIONS: Final = ("response", "connect", "session")
 STATE: Final = obj(
     {
         "version": STRING,
         "master": COUNT,
         "uptime": SECONDS,
         "generation": COUNT,
+        "reload": or_null(_RELOAD),
         "ending": BOOLEAN,
         "log_level": one_of(*LEVELS),
         "sessions": COUNT,
         "max_connections": or_null(COUNT),
+        "counters": obj({name: COUNT for name, _ in COUNTERS}),
+        "durations": obj(dict.fromkeys(DURATIONS, _BUCKETS)),
         "workers": array(_WORKER),
         "listeners": array(_LISTENER),
         "upstreams": array(_UPSTREAM),
@@ -75,10 +83,13 @@ def get_state(desk: Desk, _request: Request) -> Answer:
             "master": desk.instance.master,
             "uptime": round(desk.clock() - desk.instance.began, 3),
             "generation": desk.instance.generation,
+            "reload": _reload(desk),
             "ending": desk.ending,
             "log_level": log_level(),
             "sessions": total.active,
             "max_connections": desk.config.max_connections,
+            "counters": {name: total.view[slot] for name, slot in COUNTERS},
+            "durations": {name: _buckets(getattr(total, f"{name}_time")) for name in DURATIONS},
             "workers": [_worker(desk, slot) for slot in range(desk.config.workers)],
             "listeners": [_listener(desk, total, listener) for listener in desk.config.listeners],
             "upstreams": [_upstream(desk, total, upstream) for upstream in desk.upstreams.values()],
@@ -103,7 +114,7 @@ def get_health(desk: Desk, request: Request) -> Answer:
 
 def get_decisions(desk: Desk, request: Request) -> Answer:
     """Of all workers that answer in time, the latest first."""
-    last = _number(request.query.get("last", "20"), 1, decisions.MOST)
+    last = whole_number("last", request.query.get("last", "20"), 1, decisions.MOST)
     answers = desk.questions.ask(desk.config.workers, ask="decisions", last=last)
     found = sorted((entry for answer in answers for entry in answer), key=_ago)[:last]
     return document({"decisions": found, "workers": desk.config.workers, "answered": len(answers)})
@@ -149,6 +160,18 @@ def log_level() -> str:
     return logging.getLevelName(logging.getLogger("gproxy").level).lower()
 
 
+def _reload(desk: Desk) -> dict[str, Any] | None:
+    if desk.reload is None:
+        return None
+    number, outcome, why, at = desk.reload
+    return {"number": number, "outcome": outcome, "why": why or None, "ago": round(max(0.0, desk.clock() - at), 3)}
+
+
+def _buckets(histogram: Histogram) -> list[dict[str, float]]:
+    """Those that are not empty."""
+    return [{"seconds": float(f"{seconds:.4g}"), "count": count} for seconds, count in middles(histogram.counts())]
+
+
 def _ejected(desk: Desk, backend: Backend) -> int:
     """By how many workers."""
     rows = (desk.shared.row(slot) for slot in range(desk.config.workers))
@@ -162,13 +185,15 @@ def _worker(desk: Desk, slot: int) -> dict[str, Any]:
 
 
 def _listener(desk: Desk, total: MetricsCollector, settings: ListenerSettings) -> dict[str, Any]:
+    stats = total.listener(settings.name)
     return {
         "name": settings.name,
         "address": desk.instance.addresses[settings.name],
         "mode": settings.mode.value,
         "upstreams": list(settings.targets),
-        "sessions": total.listener(settings.name).active,
+        "sessions": stats.active,
         "max_connections": settings.max_connections,
+        "counters": {name: getattr(stats, name) for name in ListenerStats.COUNTERS},
     }
 
 
@@ -199,9 +224,3 @@ def more_families(desk: Desk) -> list[Family]:
 
 def _ago(entry: dict[str, Any]) -> float:
     return float(entry["ago"])
-
-
-def _number(text: str, least: int, most: int) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
-        return int(text)
-    raise ApiError(400, f"last must be a whole number from {least} to {most}")

@@ -19,7 +19,7 @@ from gproxy.config.http_scalars import (
     route_path,
 )
 from gproxy.config.modes import HTTP_ONLY
-from gproxy.config.scalars import choice, members, network, shown, size, size_between, some_text, whole
+from gproxy.config.scalars import boolean, choice, members, network, shown, size, size_between, some_text, whole
 from gproxy.config.walk import Section, Table, Value, attempt, scalar, walk, walk_names
 from gproxy.core.http.authority import host_name
 from gproxy.core.http.end_to_end import FRAMING, HOP_BY_HOP, canonical
@@ -225,6 +225,7 @@ HTTP_LISTENER: Table = {
     "max_fields": scalar(whole(1, 10_000)),
     "max_body": scalar(size),
     "error_files": _error_files,
+    "explain_header": scalar(boolean),
 }
 
 

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gproxy.core.settings import BalanceSettings
 from gproxy.errors import GproxyError
@@ -74,7 +74,12 @@ class RouteRequest(NamedTuple):
     sticky: str = ""  # http: the name of the backend that the client's cookie asks for
 
 
+Scored = Sequence[Any] | str | None  # what a policy has looked at, for core/scoring.py to tell; most have no need
+
+
 class Policy(Protocol):
+    scored: Scored  # at the last choice
+
     def choose(self, candidates: Sequence[C], request: RouteRequest, /) -> C:
         """One of the candidates, of which there is at least one."""
 
@@ -142,9 +147,10 @@ class RoundRobin:
     Each of the two ways is fair over the picks that it makes, and so is their sum.
     """
 
-    __slots__ = ("_known", "_picks", "_ring", "_seen", "_shares", "_weights")
+    __slots__ = ("_known", "_picks", "_ring", "_seen", "_shares", "_weights", "scored")
 
     def __init__(self) -> None:
+        self.scored: Scored = None  # the credits, in the order of the candidates; None while weights are equal
         self._known: dict[str, _Share] = {}  # bounded by the names of one configuration
         self._picks = 0
         self._seen: Sequence[Candidate] = ()
@@ -176,6 +182,7 @@ class RoundRobin:
             share.credit += share.weight
             if share.credit > best.credit:
                 best = share
+        self.scored = [share.credit for share in self._shares]
         best.credit -= sum(weights)
         self._picks = best.last = self._picks + 1
         return best.index
@@ -185,6 +192,7 @@ class RoundRobin:
         self._shares = [self._place(candidate, index) for index, candidate in enumerate(candidates)]
         self._weights = [share.weight for share in self._shares]
         equal = len(set(self._weights)) == 1
+        self.scored = None
         # The sort is stable: those never chosen keep the order of the configuration.
         self._ring = deque(sorted(self._shares, key=lambda share: share.last) if equal else ())
         self._seen = candidates
@@ -212,13 +220,15 @@ class LeastConnections:
     An idle upstream with unequal weights gives its sessions to the heaviest until that is busy.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_last", "scored")
 
     def __init__(self) -> None:
         self._last = -1
+        self.scored: Scored = None  # the loads, in the order of the candidates
 
     def choose(self, candidates: Sequence[C], _request: RouteRequest) -> C:
-        loads = [(c.active + 1) / c.weight for c in candidates]  # load(), without a call for each
+        # load(), without a call for each
+        self.scored = loads = [(c.active + 1) / c.weight for c in candidates]
         least = min(loads)
         tied = [index for index, its in enumerate(loads) if its == least]
         self._last = next((index for index in tied if index > self._last), tied[0])
@@ -232,10 +242,11 @@ class PowerOfTwo:
     sessions don't all run to the same backend.
     """
 
-    __slots__ = ("_rng",)
+    __slots__ = ("_rng", "scored")
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
+        self.scored: Scored = None  # the positions of the two, and their loads
 
     def choose(self, candidates: Sequence[C], _request: RouteRequest) -> C:
         count = len(candidates)
@@ -247,13 +258,17 @@ class PowerOfTwo:
         if second >= first:
             second += 1
         one, other = candidates[first], candidates[second]
-        return other if load(other) < load(one) else one
+        its, others = load(one), load(other)
+        self.scored = (first, second, its, others)
+        return other if others < its else one
 
 
 class Random:
     """At random, in proportion to the weights."""
 
     __slots__ = ("_rng",)
+
+    scored: Scored = None
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -277,6 +292,8 @@ class HashRing:
 
     __slots__ = ("_owners", "_points", "_positions", "_seen")
 
+    scored: Scored = None  # `first_owner` tells
+
     def __init__(self, members: Sequence[Candidate]) -> None:
         self._seen: Sequence[Candidate] = ()
         self._positions: dict[str, int] = {}  # of the candidates seen last that are on the ring
@@ -294,8 +311,7 @@ class HashRing:
         """The candidate to which a key belongs."""
         if candidates is not self._seen:
             self._see(candidates)
-        digest = blake2b(key.encode(), digest_size=_POINT_BYTES).digest()
-        point = int.from_bytes(digest, "big")
+        point = _point(key)
         if not self._positions:  # the caller forgot to rebuild: still steady, but not consistent
             return candidates[point % len(candidates)]
         start = bisect_left(self._points, point)
@@ -304,6 +320,10 @@ class HashRing:
             if position is not None:
                 return candidates[position]
         return candidates[self._walk(start)]
+
+    def first_owner(self, key: str) -> str:
+        """The name of the member to which a key belongs while that is a candidate."""
+        return self._owners[bisect_left(self._points, _point(key)) % len(self._owners)]
 
     def _walk(self, start: int) -> int:
         """The first candidate forward of `start`; it looks at points / (points of candidates) on average."""
@@ -341,6 +361,10 @@ class KeyHash(HashRing):
         return self.owner(request.key, candidates) if request.key else self._turns.choose(candidates, request)
 
 
+def _point(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(), digest_size=_POINT_BYTES).digest(), "big")
+
+
 def _points(name: str, count: int) -> Iterator[int]:
     """The first `count` of a member's points; more weight adds points and moves none."""
     for number in range(count):
@@ -357,6 +381,8 @@ class PythonPolicy:
     """A user's ``choose(candidates, request)``, held to the law that it returns one of the candidates."""
 
     __slots__ = ("_choice", "_name")
+
+    scored: Scored = None
 
     def __init__(self, choice: PythonChoice, name: str = "") -> None:
         self._choice = choice

@@ -105,7 +105,12 @@ def cumulative(counts: Sequence[int], powers: Sequence[int]) -> list[tuple[float
 
 def approximate_sum(counts: Sequence[int]) -> float:
     """Of all durations in seconds, to RELATIVE_ERROR: each counts as the middle of its bucket. It only grows."""
-    return sum(count * _middle(slot) for slot, count in enumerate(counts) if count)
+    return sum(seconds * count for seconds, count in middles(counts))
+
+
+def middles(counts: Sequence[int]) -> list[tuple[float, int]]:
+    """The middle of each bucket that is not empty, in seconds and to RELATIVE_ERROR, and its count."""
+    return [(_middle(slot), count) for slot, count in enumerate(counts) if count]
 
 
 def since(counts: Sequence[int], before: Sequence[int]) -> list[int]:

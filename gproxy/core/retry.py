@@ -38,13 +38,13 @@ LEAST = 3  # retries in a window that are always allowed, so that a quiet proxy 
 
 
 class Failure(Enum):
-    """What became of a try, up to the first byte of its response and after it."""
+    """What became of a try, up to the first byte of its response and after it; for people."""
 
-    DIAL = auto()
-    REUSED_DIED = auto()
-    FRESH_DIED = auto()
-    TIMED_OUT = auto()
-    BROKEN = auto()
+    DIAL = "it could not be connected"
+    REUSED_DIED = "its idle connection ended before a response, as idle ones may"
+    FRESH_DIED = "it ended the connection before a response"
+    TIMED_OUT = "it did not answer in time"
+    BROKEN = "it broke its response off"
 
 
 class Verdict(Enum):
@@ -69,6 +69,15 @@ def retry_verdict(failure: Failure, *, idempotent: bool, replayable: bool, attem
         verdict = Verdict.GIVE_UP
     exhausted = verdict is Verdict.NEXT_BACKEND and attempts > retries
     return Verdict.GIVE_UP if exhausted else verdict
+
+
+def why_not_again(*, idempotent: bool, replayable: bool, exhausted: bool) -> str:
+    """Of a request whose connection has died, and which is given up; `exhausted` where the budget is."""
+    if not idempotent:
+        return "to repeat it might do harm"
+    if not replayable:
+        return "its body is no longer at hand"
+    return "the retry budget is spent" if exhausted else "its retries are used up"
 
 
 class RetryBudget:

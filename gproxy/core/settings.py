@@ -205,6 +205,7 @@ class ListenerSettings:
     max_fields: int = key(128, "http: field lines of a head")
     max_body: int | None = key(None, "http: bytes of a request body; no limit by default")
     error_files: tuple[tuple[int, str], ...] = key((), "http: bodies in the place of gproxy's own, by status")
+    explain_header: bool = key(False, "http: tell clients in X-Gproxy-Explain how their backend was chosen")
     overrides: tuple[tuple[str, float], ...] = ()  # the timeouts that the listener names for itself
 
     @property

@@ -6,4 +6,5 @@ session     requests one after the other, for as long as the client stays
 exchange    one request and its response
 upload      a request body on its way        download    a response body
 tunnel      an upgraded connection
+record      what is counted, logged and kept of an exchange        explain    the header that tells of its choice
 """

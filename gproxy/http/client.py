@@ -22,7 +22,7 @@ from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.net.connection import format_sockaddr
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
-from gproxy.upstream import Backend
+from gproxy.stories import PlainChoice
 
 
 class Phase(Enum):
@@ -74,10 +74,10 @@ class ClientSide:
     unread = False  # the client may still be sending what nobody wants
     closing = False  # no request after this one
     tries = 0  # of backends
-    phase = HEAD
+    phase: Phase
     greenlet: Any = None
     backend_stream: Stream | None = None
-    lent: Backend | None = None  # who serves a plain exchange now
+    lent: PlainChoice | None = None  # of a plain exchange that is under way
     block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
     lines = b""
     sent_before = 0  # bytes to the client, when the present exchange began
@@ -86,6 +86,7 @@ class ClientSide:
 
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
         self.context = context
+        self.phase = HEAD
         self.client = Stream(sock, get_hub())
         self.client.idle_callback = self._spoke
         self.peer = peer

@@ -21,7 +21,7 @@ from gproxy.core.http.forward import (
 from gproxy.core.http.messages import HeadLimits
 from gproxy.core.http.routes import Routes
 from gproxy.core.settings import Forwarded, ListenerSettings
-from gproxy.service import Service, Target
+from gproxy.service import Common, Service, Target
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -48,9 +48,9 @@ class HttpContext(Service):
 
     serve_plain: Callable[..., Any]  # see plain.py
 
-    def __init__(self, settings: ListenerSettings, targets: Mapping[str, Target], answers: Answers, *args: Any):
-        """`targets` by the names of upstreams; `args` as Service wants them."""
-        super().__init__(settings.name, *args)
+    def __init__(self, settings: ListenerSettings, targets: Mapping[str, Target], answers: Answers, common: Common):
+        """`targets` by the names of upstreams."""
+        super().__init__(settings.name, common)
         self.settings = settings
         self.answers = answers
         self.routes = Routes(settings.routes, settings.upstream)
@@ -58,7 +58,9 @@ class HttpContext(Service):
             request_line=settings.max_request_line, head=settings.max_head, fields=settings.max_fields
         )
         self.options = forward_options(settings)
-        self.plain = self.routes.trivial  # whether a request needs no look at routes, and its client may stay
+        self.explains = settings.explain_header
+        # Whether a request needs no look at routes, its client may stay, and its response stays as it is.
+        self.plain = self.routes.trivial and not self.explains
         self.default = targets[settings.upstream]
         self.requests: Remembered[bytes, RequestBlock] = Remembered()
         self.responses: Remembered[bytes, ResponseBlock] = Remembered()

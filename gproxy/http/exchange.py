@@ -29,17 +29,19 @@ from gproxy.core.http.forward import (
 )
 from gproxy.core.http.heads import check_unfinished_response
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
-from gproxy.core.retry import IDEMPOTENT, Failure, Verdict, retry_verdict
+from gproxy.core.retry import IDEMPOTENT, Failure, Verdict, retry_verdict, why_not_again
 from gproxy.core.reuse import ExchangeEnd, safe_objection
 from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, ROUTING, UPLOAD, WAITING, ClientSide
 from gproxy.http.download import AS_IT_IS, BackendCutOff, BodyReader, Encoding, relay_length, relay_pieces
+from gproxy.http.explain import explain_line
 from gproxy.http.upload import Upload
 from gproxy.metrics import Slot
 from gproxy.net.pool import PooledConnection
 from gproxy.net.stream import PeerReset, Stream
 from gproxy.search import NotServed, Search
 from gproxy.service import Target
+from gproxy.stories import PlainChoice
 from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.http")
@@ -78,8 +80,9 @@ class _BackendDied(Exception):
 class Handover(NamedTuple):
     """How far a plain exchange has come: a slot is reserved, or the request was sent and this is what came of it."""
 
-    backend: Backend
+    choice: PlainChoice
     connection: PooledConnection | None = None
+    idle_since: float = 0.0  # of the connection, before it was lent
     data: bytes = b""  # of the response; none: the backend has ended the connection
     error: BaseException | None = None  # that ended the wait
     status: int = 0  # of a response that was sent in part, and when it came
@@ -97,6 +100,7 @@ class Exchange:
     search: Search | None = None
     bytes_out = 0
     asked = b""  # the target as the client wrote it, where it is another one
+    told = ""  # why, in an answer of ours
     tail = b""  # bytes of the backend's behind a 101
     _backend_stream: Stream | None = None
 
@@ -143,7 +147,7 @@ class Exchange:
         assert handover is not None
         context = self._context
         search = self.search = Search(context, context.default, client.route_request, client.client.sock, self.began)
-        search.take_over(handover.backend, handover.connection)
+        search.take_over(handover.choice, handover.connection, handover.idle_since)
         self.status, self.response_at = handover.status, handover.answered
         client.sent_before = handover.sent_before
 
@@ -164,7 +168,7 @@ class Exchange:
         if self._handover is None:
             upstream.retries.pending += 1
         else:
-            search.take_over(self._handover.backend, self._handover.connection)
+            search.take_over(self._handover.choice, self._handover.connection, self._handover.idle_since)
         client.lent = None
         try:
             response, rest = self._ask(search)
@@ -218,7 +222,7 @@ class Exchange:
                 search.target.upstream.retries.retried(self._context.clock())
 
     def _verdict(self, search: Search, connection: PooledConnection, harmless: bool, attempts: int) -> Verdict:
-        """What to do after a connection has died, within the retry budget."""
+        """What to do after a connection has died, within the retry budget; said in `search.failure`."""
         self._stop_upload(wait=True)
         upstream, now = search.target.upstream, self._context.clock()
         failure = Failure.FRESH_DIED
@@ -226,16 +230,22 @@ class Exchange:
             failure = Failure.REUSED_DIED
             assert search.backend is not None
             search.backend.idle_closed((search.connected_at or now) - connection.idle_since)
+        replayable = self.upload is None or self.upload.replayable
         verdict = retry_verdict(
             failure,
             idempotent=harmless,
-            replayable=self.upload is None or self.upload.replayable,
+            replayable=replayable,
             attempts=attempts,
             retries=upstream.settings.retries,
         )
         # That a pooled connection ends is our doing, so no outage and no matter for the budget.
         exhausted = verdict is Verdict.NEXT_BACKEND and not upstream.retries.may_retry(now)
-        return Verdict.GIVE_UP if exhausted else verdict
+        search.failure = failure.value
+        if exhausted or verdict is Verdict.GIVE_UP:
+            why = why_not_again(idempotent=harmless, replayable=replayable, exhausted=exhausted)
+            search.failure = f"{failure.value}; not asked again, since {why}"
+            return Verdict.GIVE_UP
+        return verdict
 
     def _connect_again(self, search: Search, *, fresh: bool) -> PooledConnection:
         """After a failure, which is what the client is told of where nobody else can serve."""
@@ -345,7 +355,8 @@ class Exchange:
         if self._context.draining:
             client.closing = True
         client.phase = DOWNLOAD
-        if self.block.plain and block.plain and not (client.closing or self.head_only or search.target.upstream.sticks):
+        as_it_is = not (client.closing or self.head_only or search.upstream.sticks or self._context.explains)
+        if self.block.plain and block.plain and as_it_is:
             length, head = block.length, block.whole
         else:
             length, head = (0 if self.head_only else block.length), self._client_head(block)
@@ -404,7 +415,11 @@ class Exchange:
         search = self.search
         if search is not None and search.target.upstream.sticks:
             head += self._sticky(search)
-        return head + b"\r\n"
+        return head + self.explained() + b"\r\n"
+
+    def explained(self) -> bytes:
+        """The line that tells the client how its backend was chosen, where the listener says so."""
+        return explain_line(self.search) if self._context.explains else b""
 
     def _sticky(self, search: Search) -> bytes:
         """The cookie, where the client has none or another one."""
@@ -424,7 +439,7 @@ class Exchange:
             raise Refused(502, Ended.RESPONSE_MALFORMED, "the backend switched to a protocol that nobody asked for")
         self._client.phase = DOWNLOAD
         self.status = block.status
-        self._client.client.write(block.start_and_fields + b"\r\n")
+        self._client.client.write(block.start_and_fields + self.explained() + b"\r\n")
         self.tail = rest
 
     # Parting with the backend.

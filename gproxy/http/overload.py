@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from gproxy.core.record import ExchangeRecord
+from gproxy.core.settings import Mode
 from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
 from gproxy.http.record import count
 from gproxy.net.connection import format_sockaddr
+from gproxy.stories import Trace
 
 
 def turned_away(context: HttpContext, peer: Any) -> bytes:
@@ -26,9 +28,17 @@ def turned_away(context: HttpContext, peer: Any) -> bytes:
         keep_alive=False,
     )
     count(context, 503, 0, len(answer))
+    context.stories.keep(_trace(context, peer, len(answer), request_id))
     if context.access_log is not None:
         context.access_log.exchange(_record(context, peer, len(answer), request_id))
     return answer
+
+
+def _trace(context: HttpContext, peer: Any, bytes_out: int, request_id: bytes) -> Trace:
+    now = context.clock()
+    return Trace(
+        Mode.HTTP, peer, context.name, None, now, now, 0, bytes_out, Ended.OVERLOADED, status=503, request_id=request_id
+    )  # fmt: skip
 
 
 def _record(context: HttpContext, peer: Any, bytes_out: int, request_id: bytes) -> ExchangeRecord:

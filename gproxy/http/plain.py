@@ -23,6 +23,7 @@ from gproxy.http.context import HttpContext
 from gproxy.http.exchange import Exchange, Handover
 from gproxy.http.tally import AT_ONCE, PlainTally
 from gproxy.net.stream import PeerReset, Stream
+from gproxy.stories import LONGEST_TARGET
 
 ServePlain = Callable[[ClientSide, bytes], Exchange | bool]
 
@@ -36,12 +37,12 @@ def plain_server(context: HttpContext) -> ServePlain:
     policy, retries = upstream.policy, upstream.retries
     clock, metrics = context.clock, context.metrics
     view = metrics.view
-    tally = PlainTally(metrics, context.stats)
+    tally = PlainTally(metrics, context.stats, context.stories)
     waiting, add_up = tally.waiting, tally.add_up
     requests, responses = context.requests, context.responses
-    keep_decision = context.router.keep
     is_path = _PATH.fullmatch
-    most = min(limits.request_line - 32, limits.head)  # bytes of a request: beyond it, somebody else looks closely
+    # Bytes of a request: beyond it, somebody else looks closely. And what is kept of it for stories has a bound.
+    most = min(limits.request_line - 32, limits.head, LONGEST_TARGET)
     sessions = context.sessions
     possible = upstream.shares and not upstream.looks_inside
 
@@ -69,22 +70,24 @@ def plain_server(context: HttpContext) -> ServePlain:
         except PolicyError:
             return False  # the Router will say so
         session.data = b""
-        keep_decision((began, upstream, session.route_request, standing, backend))
-        retries.pending += 1
         request_id = block.request_id or context.new_id()
+        scored = policy.scored
+        choice = began, upstream, session.route_request, standing, backend, scored, method, target, request_id
+        retries.pending += 1
         lines = session.lines if block is session.block else session.remember(block)
         pool = backend.pool
         pool.borrowed += 1
         connection = pool.lend(began)
         if connection is None:
-            return Exchange(session, method, target, block, request_id, size, Handover(backend))
+            return Exchange(session, method, target, block, request_id, size, Handover(choice))
+        idle_since, uses = connection.idle_since, connection.uses
         stream = connection.stream
         if stream is None:  # dialled ahead
             stream = connection.attach(Stream(connection.sock, session.client.hub), pool)
         else:
             view[backend.reuses] += 1
 
-        session.lent = backend
+        session.lent = choice
         session.backend_stream = stream
         session.phase = WAITING
         try:
@@ -94,15 +97,15 @@ def plain_server(context: HttpContext) -> ServePlain:
             )
             data = stream.read()
         except PeerReset:
-            return Exchange(session, method, target, block, request_id, size, Handover(backend, connection))
+            return Exchange(session, method, target, block, request_id, size, Handover(choice, connection, idle_since))
         except BaseException as error:  # noqa: BLE001  # raised again by the Exchange
-            return Exchange(
-                session, method, target, block, request_id, size, Handover(backend, connection, error=error)
-            )
+            so_far = Handover(choice, connection, idle_since, error=error)
+            return Exchange(session, method, target, block, request_id, size, so_far)
         end = data.find(b"\r\n\r\n") + 4
         response = responses.get(data[:end])
         if response is None or not response.ready or response.length != len(data) - end or not context.plain:
-            return Exchange(session, method, target, block, request_id, size, Handover(backend, connection, data))
+            so_far = Handover(choice, connection, idle_since, data)
+            return Exchange(session, method, target, block, request_id, size, so_far)
 
         answered = clock()
         session.backend_stream = None
@@ -123,19 +126,20 @@ def plain_server(context: HttpContext) -> ServePlain:
         try:
             client.write(answer)
         except BaseException:
-            so_far = Handover(backend, connection, status=status, answered=answered, sent_before=sent_before)
+            so_far = Handover(choice, connection, idle_since, status=status, answered=answered, sent_before=sent_before)
             session.cut_off = Exchange(session, method, target, block, request_id, size, so_far)
             raise
         session.lent = None
-        waiting.append((size, len(answer), status, answered - began))
+        lasted, sent = clock() - began, len(answer)
+        waiting.append((size, sent, status, answered - began, lasted, session.peer, uses, began - idle_since, choice))
         if len(waiting) >= AT_ONCE:
             add_up()
         if context.access_log is not None:
-            lasted, server = clock() - began, context.server
+            server = context.server
             context.access_log.plain(
                 session.name, context.name, upstream.name, backend.name, time() - lasted, answered - began, lasted,
-                status, size, len(answer), len(sessions), server.limit.active if server is not None else 0,
-                upstream.active, pool.borrowed, connection.uses > 1, method, target, request_id,
+                status, size, sent, len(sessions), server.limit.active if server is not None else 0,
+                upstream.active, pool.borrowed, uses > 1, method, target, request_id,
             )  # fmt: skip
         return True
 

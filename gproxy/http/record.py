@@ -1,15 +1,18 @@
-"""What is counted and logged of an exchange that is over."""
+"""What is counted, logged and kept of an exchange."""
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from gproxy.core.record import ExchangeRecord
+from gproxy.core.settings import Mode
 from gproxy.core.termination import Ended
 from gproxy.http.client import ClientSide
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import Exchange
 from gproxy.metrics import Slot
+from gproxy.stories import LONGEST_TARGET, Trace, timers
 
 _BYTES_IN, _BYTES_OUT = Slot.BYTES_IN, Slot.BYTES_OUT
 
@@ -27,15 +30,12 @@ def count(context: HttpContext, status: int, bytes_in: int, bytes_out: int) -> N
 def record(session: ClientSide, exchange: Exchange, bytes_out: int, code: Ended) -> ExchangeRecord:
     """What the access log is told of an Exchange."""
     search, read_at = exchange.search, exchange.read_at
-    tw = tc = tresp = reused = upstream = backend = None
+    reused = upstream = backend = None
     retries = 0
     if search is not None:
-        upstream, backend, retries = search.target.upstream, search.backend, search.retries
-        routed, connected, answered = search.routed_at, search.connected_at, exchange.response_at
-        tw = None if routed is None else routed - read_at
-        tc = None if routed is None or connected is None else connected - routed
-        tresp = None if answered is None or connected is None else answered - connected
-        reused = None if search.connection is None else search.connection.uses > 1
+        upstream, backend, retries = search.upstream, search.backend, search.retries
+        reused = search.uses > 1 if search.uses else None
+    tw, tc, tresp = timers(search, read_at, exchange.response_at)
     context, began = session.context, exchange.began
     lasted = context.clock() - began
     # By position, which is twice as fast; in the order of the record's fields.
@@ -65,3 +65,30 @@ def record(session: ClientSide, exchange: Exchange, bytes_out: int, code: Ended)
         exchange.version,
         exchange.request_id,
     )
+
+
+class Over(NamedTuple):
+    """How an exchange has ended."""
+
+    at: float  # monotonic seconds
+    bytes_out: int
+    code: Ended
+
+
+def trace(session: ClientSide, exchange: Exchange, over: Over | None = None) -> Trace:
+    """For its story; without `over` it is under way."""
+    target = exchange.asked or exchange.target
+    ended: float | None = None
+    code: Ended | None = None
+    bytes_in = exchange.bytes_in
+    if over is not None:
+        ended, bytes_out, code = over
+    else:
+        bytes_in += exchange.upload.size if exchange.upload is not None else 0
+        bytes_out = exchange.bytes_out + session.client.sent - session.sent_before
+    return Trace(
+        Mode.HTTP, session.peer, session.context.name, exchange.search, exchange.began, ended,
+        bytes_in, bytes_out, code,
+        exchange.read_at, exchange.response_at, exchange.status, exchange.method, target[:LONGEST_TARGET],
+        exchange.version, exchange.request_id, exchange.told,
+    )  # fmt: skip

@@ -22,11 +22,12 @@ from gproxy.core.termination import Ended
 from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
-from gproxy.http.record import count, record
+from gproxy.http.record import Over, count, record, trace
 from gproxy.http.tunnel import Tunnel
 from gproxy.net.connection import finish, format_sockaddr
 from gproxy.net.stream import PeerReset
 from gproxy.search import NotServed
+from gproxy.stories import Trace, plain_trace
 from gproxy.upstream import Backend
 
 log = logging.getLogger("gproxy.http")
@@ -57,13 +58,14 @@ class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
     exchange: Exchange | None = None
-    code = Ended.NORMAL
+    code: Ended
     _tunnel: Tunnel | None = None
     _method = b""  # of the request that was read last
     _asked = b""  # the target as it came, where it is not a path
 
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
+        self.code = Ended.NORMAL
         context.opened(self)
 
     @property
@@ -73,12 +75,20 @@ class HttpSession(ClientSide):
     @property
     def backend(self) -> Backend | None:
         """Who serves it now."""
-        return self.exchange.backend if self.exchange is not None else self.lent
+        if self.exchange is not None:
+            return self.exchange.backend
+        return self.lent[4] if self.lent is not None else None
 
     @property
     def waiting(self) -> bool:
         """Whether it waits for a slot or a connection."""
         return self.phase is ROUTING
+
+    def under_way(self) -> Trace | None:
+        """The present exchange, so far as it has come."""
+        if self.exchange is not None:
+            return trace(self, self.exchange)
+        return plain_trace(self.peer, self.lent) if self.lent is not None else None
 
     # In a greenlet.
 
@@ -274,6 +284,9 @@ class HttpSession(ClientSide):
             context.metrics.response_time.record(answered - exchange.began)
         if context.access_log is not None:
             context.access_log.exchange(record(self, exchange, bytes_out, code))
+        context.stories.keep(trace(self, exchange, Over(context.clock(), bytes_out, code)))
+        if exchange.search is not None:
+            exchange.search.over()
         self.exchange = None
 
     # Answers of our own.
@@ -297,6 +310,7 @@ class HttpSession(ClientSide):
             date=context.date(),
             head_only=self._method == b"HEAD",
             keep_alive=False,
+            more=exchange.explained() if exchange is not None else b"",
         )
         self.closing = self.unread = True
         self.phase = DOWNLOAD
@@ -304,15 +318,16 @@ class HttpSession(ClientSide):
             self.client.write(data)
         except (PeerReset, Interrupted):
             code, status = (code if code.startswith("C") else Ended.CLIENT_RESET), 0
-        self._log_end(code, status, request_id)
+        self._log_end(code, status, request_id, reason)
 
-    def _log_end(self, code: Ended, status: int, request_id: bytes) -> None:
-        """The exchange, or what would have been one."""
+    def _log_end(self, code: Ended, status: int, request_id: bytes, told: str = "") -> None:
+        """The exchange, or what would have been one; `told` is why, in an answer of ours."""
         exchange = self.exchange
         self.code = code
         if exchange is None:
             exchange = Exchange(self, b"", b"", UNREAD, request_id, 0)
         exchange.status = exchange.status or status
+        exchange.told = told
         self._over(exchange, code)
 
     def _not_served(self, code: Ended) -> None:

@@ -44,17 +44,30 @@ class PoolEvent(Enum):
     DIRTY = "pool_dirty"  # spoke out of turn
 
 
+class Missed(Enum):
+    """Why a fresh connection was dialled in the place of an idle one, where there was one. An operator reads it."""
+
+    OLD = "the idle one was past pool.idle_timeout or pool.max_age"
+    LIMIT = "the idle one had been idle for about as long as the backend is known to keep one"
+    ENDED = "the idle one had ended, or spoken out of turn"
+    UNWANTED = "a pooled one had just ended, so a fresh one was asked for"
+
+
+_OLD, _LIMIT, _ENDED, _UNWANTED = Missed
+
+
 class PooledConnection:
     """One connection to a backend. `uses` counts its sessions, the present one included."""
 
     __slots__ = ("_on_readable", "_watcher", "dialled_at", "greeted", "idle_since", "lend_until",
-                 "sock", "spoke", "stream", "uses")  # fmt: skip
+                 "missed", "sock", "spoke", "stream", "uses")  # fmt: skip
 
     def __init__(self, sock: Socket, now: float):
         self.sock = sock
         self.dialled_at = now
         self.idle_since = now
-        self.lend_until = inf
+        self.lend_until = inf  # until it is kept
+        self.missed: Missed | None = None  # why it was dialled, where an idle one was there
         self.uses = 0
         self.greeted = False  # fresh, and the server has spoken
         self.stream: Stream | None = None  # in http, where it outlives the exchanges
@@ -134,6 +147,7 @@ class ConnectionPool:
         self.max_connections = max_connections
         self.borrowed = 0
         self.wanted = True  # whether idle connections are of use now
+        self.missed: Missed | None = None  # what `lend` has found wrong with the idle ones; None: there were none
         self.idle_limit = inf  # seconds after which the backend is known to close idle connections
         self.greetings = True  # whether a server may speak first: not in http, where it would answer somebody's request
         self._size, self._max_uses = settings.size, settings.max_uses
@@ -168,9 +182,11 @@ class ConnectionPool:
         """
         connection = None if fresh else self.lend(self._clock())
         if connection is None:
+            missed = _UNWANTED if fresh else self.missed  # while we dial, others lend
             self._make_room()
             connection = PooledConnection((dial or self._owner.dial)(), self._clock())
             connection.uses = 1
+            connection.missed = missed
             if self._ahead:
                 self._refill()
         return connection
@@ -178,6 +194,7 @@ class ConnectionPool:
     def lend(self, now: float) -> PooledConnection | None:
         """The idle connection used last, for a reserved slot; None where there is none that is fit."""
         idle = self._idle.queue  # the list itself: nobody waits for it, and its own methods cost four times as much
+        missed = None
         while idle:
             connection: PooledConnection = idle.pop()
             stream = connection.stream
@@ -185,7 +202,11 @@ class ConnectionPool:
                 stream.idle_callback = None
             else:
                 connection.unwatch()
-            if now >= connection.lend_until or now - connection.idle_since >= self.idle_limit:
+            if now >= connection.lend_until:
+                missed = _OLD
+                connection.close()
+            elif now - connection.idle_since >= self.idle_limit:
+                missed = _LIMIT
                 connection.close()
             elif not stream.has_input() if stream is not None else connection.is_alive(self.greetings):
                 connection.uses += 1
@@ -193,7 +214,9 @@ class ConnectionPool:
                     self._refill()
                 return connection
             else:
+                missed = _ENDED
                 self._ended(connection, now)
+        self.missed = missed
         return None
 
     def release(self, connection: PooledConnection | None, *, reusable: bool = False) -> None:

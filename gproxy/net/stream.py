@@ -39,7 +39,8 @@ class PeerReset(Exception):
 class Stream:
     """`received` and `sent` count bytes."""
 
-    received = sent = 0
+    received: int = 0
+    sent: int = 0
     watching = True
     idle_callback: Callable[[], None] | None = None
     _reading: Any = None  # the greenlet that waits for bytes

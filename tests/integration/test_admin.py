@@ -238,6 +238,64 @@ def test_a_reload_that_fails_leaves_it_and_one_may_turn_it_off(proxy, admin):
     eventually(is_free)
 
 
+def test_the_state_tells_how_the_last_reload_went(proxy, admin):
+    def reload():
+        """The outcome, without its age."""
+        before = admin.get("/v1/state")["reload"]
+        admin.change("POST", "/v1/reload", {})
+        number = (before or {"number": 0})["number"] + 1
+
+        def over():
+            now = admin.get("/v1/state")["reload"]
+            return now is not None and now["number"] == number and now["outcome"] != "running" and now
+
+        found = eventually(over, 20)
+        assert 0 <= found.pop("ago") < 20
+        return found
+
+    assert admin.get("/v1/state")["reload"] is None
+    assert reload() == {"number": 1, "outcome": "done", "why": None}
+
+    proxy.config.write_text(CONFIG.replace("workers: 2", "worker: 2"))
+    failed = reload()
+    assert (failed["number"], failed["outcome"]) == (2, "failed")
+    assert "worker: unknown key 'worker'; did you mean 'workers'?" in failed["why"]
+    steward = proxy.processes()["steward"]
+    os.kill(steward, signal.SIGKILL)
+    eventually(lambda: proxy.processes().get("steward", steward) != steward, 20)
+    assert admin.get("/v1/state")["reload"]["outcome"] == "failed"
+
+    proxy.config.write_text(CONFIG.replace("  app:\n", "  app:\n    balance: {python: 'nowhere:choose'}\n"))
+    failed = reload()
+    assert (failed["number"], failed["outcome"]) == (3, "failed")
+    assert "nowhere" in failed["why"]
+    assert admin.get("/v1/state")["generation"] == 2
+
+
+def test_the_state_counts_what_passes(proxy, admin):
+    served_by(proxy)
+
+    def counted():
+        state = admin.get("/v1/state")
+        return state["listeners"][0]["counters"]["responses_2xx"] == REQUESTS and state["sessions"] == 0 and state
+
+    state = eventually(counted, 20)
+    assert state["counters"]["connections_accepted"] == REQUESTS
+    assert state["counters"]["bytes_out"] > 0
+    assert state["listeners"][0]["counters"]["requests"] == REQUESTS
+    assert sum(bucket["count"] for bucket in state["durations"]["response"]) == REQUESTS
+    assert all(0 < bucket["seconds"] < 20 for bucket in state["durations"]["response"])
+
+
+def test_a_backend_that_is_called_as_its_unix_socket(tmp_path, environ):
+    text = CONFIG.replace('{name: two, address: "${TWO}"}', '"unix:/tmp/nobody/here"')
+    with Gproxy(tmp_path, text, environ=environ) as proxy:
+        admin = Admin(proxy)
+        path = BACKEND + "unix:%2Ftmp%2Fnobody%2Fhere"
+        assert admin.change("PUT", path, {"weight": 3})["name"] == "unix:/tmp/nobody/here"
+        assert "eject" in admin.change("POST", f"{path}/eject", {"seconds": 1})["done"]
+
+
 def test_an_upgrade_keeps_the_address(proxy, admin):
     address = admin.address
     proxy.signal(signal.SIGUSR2)

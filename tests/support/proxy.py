@@ -24,11 +24,11 @@ def command_environ(more: dict[str, str] | None = None) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(TOP)} | (more or {})
 
 
-def gproxy(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, in `directory`."""
+def gproxy(directory: Path, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, in `directory`; `environ` is what its environment has besides."""
     return subprocess.run(
         [sys.executable, "-m", "gproxy", *arguments],
-        cwd=directory, env=command_environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        cwd=directory, env=command_environ(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=START_TIMEOUT, check=False,
     )  # fmt: skip
 

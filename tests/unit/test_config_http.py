@@ -50,6 +50,7 @@ HTTP_VALUES = {
     "max_fields": "64",
     "max_body": "1MiB",
     "error_files": "{503: sorry.html}",
+    "explain_header": "true",
 }
 
 
@@ -110,6 +111,7 @@ def test_every_key_at_once(tmp_path):
         response_headers=HeaderRules(remove=("Server",)),
         max_request_line=1024, max_head=16384, max_fields=64, max_body=1 << 20,
         error_files=((503, str(tmp_path / "sorry.html")),),
+        explain_header=True,
     )  # fmt: skip
 
 

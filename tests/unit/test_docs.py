@@ -5,12 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from gproxy.admin.explaining import QUERY
 from gproxy.admin.prometheus import exposition
 from gproxy.admin.routes import ROUTES
 from gproxy.admin.state import BACKEND, STATE, more_families
+from gproxy.admin.stories import SCHEMA as STORY
 from gproxy.core.termination import SENTENCES
 from gproxy.metrics import MetricsCollector, changes
+from gproxy.upstream import Exclusion
 from tests.support.proxy import TOP
+
+TRY = STORY["properties"]["tries"]["items"]["properties"]
 
 
 @pytest.mark.parametrize("code", SENTENCES)
@@ -47,6 +52,23 @@ def test_every_member_of_the_state_is_documented():
     for text, schema in ((state, STATE), (backend, BACKEND)):
         for member in schema["properties"]:
             assert f"`{member}`" in text, member
+
+
+def test_every_member_of_a_story_is_documented():
+    section = (TOP / "docs/admin.md").read_text().split("\n## Explain\n")[1].split("\n## ")[0]
+    query, document = section.split("A story has:")
+    story, each = document.split("A try has:")
+    connection = TRY["connection"]["properties"]
+    for text, members in ((query, QUERY), (story, STORY["properties"]), (each, TRY), (each, connection)):
+        for member in members:
+            assert f"`{member}`" in text, member
+
+
+def test_every_exclusion_is_documented():
+    text = (TOP / "docs/explain.md").read_text()
+    for exclusion in Exclusion:
+        assert f"`{exclusion.value}`" in text
+        assert f"`{exclusion.name.lower()}`" in text
 
 
 def test_every_metric_for_prometheus_is_documented():

@@ -154,7 +154,7 @@ def test_the_router_notes_a_plain_choice(played: PlayedBackend) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
         client, server = warm(proxy, played)
         exchange(client, server, get(), dated())
-        first, second = proxy.worker.router.decisions
+        second, first = (trace.tries[-1].decision for trace in proxy.worker.traces())
         assert (second.backend, second.upstream, second.request) == (first.backend, first.upstream, first.request)
 
 

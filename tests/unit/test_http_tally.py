@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gproxy.http.tally import AT_ONCE, PlainTally
 from gproxy.metrics import MetricsCollector
+from gproxy.stories import Stories
 from tests.support.embedded import EmbeddedHttp, backend
 from tests.support.http_peer import get, ok, read_request, read_response
 from tests.support.loopback import PlayedBackend
 
 
+def plain(bytes_in: int, bytes_out: int, status: int, seconds: float) -> Any:
+    """What is counted of an exchange, and nothing of what is told."""
+    return bytes_in, bytes_out, status, seconds, None, None, None, None, None
+
+
 def test_a_snapshot_has_every_exchange() -> None:
     metrics = MetricsCollector([], ["web"])
-    tally = PlainTally(metrics, metrics.listener("web"))
-    tally.waiting += [(100, 1000, 200, 0.001), (50, 500, 304, 0.002), (30, 300, 200, 0.004)]
+    tally = PlainTally(metrics, metrics.listener("web"), Stories())
+    tally.waiting += [plain(100, 1000, 200, 0.001), plain(50, 500, 304, 0.002), plain(30, 300, 200, 0.004)]
     for _ in range(2):  # nothing is added twice
         snapshot = metrics.snapshot()
         assert snapshot.counters["bytes_in"] == 180
@@ -26,7 +34,7 @@ def test_a_snapshot_has_every_exchange() -> None:
 def test_listeners_are_told_apart() -> None:
     metrics = MetricsCollector([], ["web", "api"])
     for name, count in (("web", 1), ("api", 2)):
-        PlainTally(metrics, metrics.listener(name)).waiting += [(1, 1, 200, 0.001)] * count
+        PlainTally(metrics, metrics.listener(name), Stories()).waiting += [plain(1, 1, 200, 0.001)] * count
     counters = metrics.snapshot().counters
     assert (counters["requests.web"], counters["requests.api"]) == (1, 2)
 

@@ -10,7 +10,7 @@ import pytest
 from gproxy.core.balance import PythonPolicy, RouteRequest
 from gproxy.core.health import Administrative
 from gproxy.errors import DialError
-from gproxy.router import KEPT_DECISIONS, Decision, Router
+from gproxy.router import Decision, Router
 from gproxy.upstream import Backend, Upstream
 from tests.support.clock import FakeClock
 from tests.support.upstreams import make_upstream
@@ -222,30 +222,6 @@ def test_when_all_are_at_their_limit_the_session_may_wait(router: Router) -> Non
     decision = router.route(upstream, REQUEST)
     assert (decision.backend, decision.queued) == (None, True)
     assert decision.excluded == (("b1", "at its connection limit"), ("b2", "at its connection limit"))
-
-
-def test_looks_while_waiting_are_kept_only_when_they_find(router: Router) -> None:
-    upstream = make_upstream("max_connections: 1")
-    router.route(upstream, REQUEST)
-    router.route(upstream, REQUEST)
-    for _ in range(5):
-        assert router.route(upstream, REQUEST, waiting=True).queued
-    assert len(router.decisions) == 2
-    upstream.backends[0].pool.release(None)
-    router.route(upstream, REQUEST, waiting=True)
-    assert [decision.backend for decision in router.decisions] == [upstream.backends[0], None, upstream.backends[0]]
-
-
-# --- what is kept -----------------------------------------------------------------------------
-
-
-def test_the_last_thousand_decisions_are_kept(router: Router) -> None:
-    upstream = make_upstream("")
-    for number in range(KEPT_DECISIONS + 5):
-        router.route(upstream, RouteRequest(str(number), "web"))
-    assert KEPT_DECISIONS == len(router.decisions) == 1000
-    assert router.decisions[0].request.client == "5"
-    assert router.decisions[-1].request.client == "1004"
 
 
 # --- a policy that fails -----------------------------------------------------------------------

@@ -16,14 +16,21 @@ from gproxy.metrics import MetricsCollector
 from gproxy.net.connection import Endpoint
 from gproxy.router import Router
 from gproxy.search import NotServed, Search
-from gproxy.service import Service, Target
-from gproxy.upstream import Upstream
+from gproxy.service import Common, Service, Target
+from gproxy.stories import PlainChoice
+from gproxy.upstream import Backend, Upstream
 from tests.support.clock import FakeClock
 from tests.support.loopback import TIMEOUT, Peer, pair
 from tests.support.poll import eventually
 from tests.support.upstreams import make_upstream
 
 REQUEST = RouteRequest("192.0.2.1", "web")
+
+
+def chosen(backend: Backend) -> PlainChoice:
+    """As the plain exchange has chosen it."""
+    upstream, now = backend.upstream, backend.upstream.clock()
+    return now, upstream, REQUEST, upstream.standing(now), backend, None, b"GET", b"/", b"id"
 
 
 class Dialler:
@@ -65,7 +72,7 @@ class Bench:
         self._upstreams: list[Upstream] = []
         self.searches: list[Search] = []
         self.server = Server()
-        service: Any = Service("web", Router(), MetricsCollector([], ["web"]), set(), clock=self.clock)
+        service: Any = Service("web", Common(Router(), MetricsCollector([], ["web"]), set(), clock=self.clock))
         service.server = self.server
         self.service = service
 
@@ -243,7 +250,7 @@ def test_a_slot_that_was_reserved_is_taken_over(bench: Bench) -> None:
     two = upstream.backends[1]
     two.pool.reserve()
     search = bench.search(upstream)
-    search.take_over(two, None)
+    search.take_over(chosen(two), None)
     assert search.backend is two
     connection = search.connect()
     assert (search.backend, connection.uses) == (two, 1)
@@ -257,7 +264,7 @@ def test_a_connection_that_was_lent_is_taken_over(bench: Bench) -> None:
     connection = bench.search(upstream).connect()
     bench.clock.advance(3.0)
     search = bench.search(upstream)
-    search.take_over(upstream.backends[0], connection)
+    search.take_over(chosen(upstream.backends[0]), connection)
     assert (search.connection, search.backend) == (connection, upstream.backends[0])
     assert (search.routed_at, search.connected_at) == (1003.0, 1003.0)
     assert upstream.active == 1
@@ -270,7 +277,7 @@ def test_the_dial_of_a_slot_taken_over_may_fail(bench: Bench) -> None:
     one, two = upstream.backends
     two.pool.reserve()
     search = bench.search(upstream)
-    search.take_over(two, None)
+    search.take_over(chosen(two), None)
     search.connect()
     assert (search.backend, search.tried, search.retries) == (one, (two,), 1)
     assert (one.active, two.active) == (1, 0)
@@ -281,7 +288,7 @@ def test_no_slot_is_held_after_one_was_taken_over_for_nothing(bench: Bench) -> N
     upstream = bench.upstream("")
     upstream.backends[0].pool.reserve()
     search = bench.search(upstream)
-    search.take_over(upstream.backends[0], None)
+    search.take_over(chosen(upstream.backends[0]), None)
     assert refused(search) == "SC"
     assert upstream.active == 0
 

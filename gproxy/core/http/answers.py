@@ -69,11 +69,12 @@ class Answers:
         date: _Bytes,
         head_only: bool,
         keep_alive: bool,
+        more: _Bytes = b"",
     ) -> _Bytes:
         """A whole response. `reason` is for people, `retry_after` in seconds, `accept` the client's field.
 
-        An empty `request_id` is left out. `keep_alive` says nothing to an HTTP/1.0 client, which would need
-        a `Connection: keep-alive`: close its connection.
+        An empty `request_id` is left out. `more` are further fields, each with its line end. `keep_alive` says nothing
+        to an HTTP/1.0 client, which would need a `Connection: keep-alive`: close its connection.
         """
         body, content_type = self._files.get(status) or _body(status, reason, accept, request_id)
         lines = [
@@ -89,7 +90,7 @@ class Answers:
             lines.append(b"Retry-After: %d" % math.ceil(retry_after))
         if not keep_alive:
             lines.append(b"Connection: close")
-        return b"\r\n".join([*lines, b"", b"" if head_only else body])
+        return b"\r\n".join([*lines, more, b"" if head_only else body])
 
 
 def _body(status: int, reason: str, accept: bytes | None, request_id: bytes) -> tuple[bytes, bytes]:

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from gproxy.core.http.messages import Fields
 from gproxy.core.settings import StickySettings
 
+_LONGEST_KEY = 256  # bytes
+
 
 def cookie_value(fields: Fields, name: bytes) -> bytes | None:
     """The value of the first cookie of that name, without quotes around it (RFC 6265 section 5.4)."""
@@ -34,8 +36,8 @@ def set_cookie(settings: StickySettings, token: bytes) -> bytes:
 def hash_key(source: str, fields: Fields, target: bytes) -> str:
     """The key that a source names: `header:NAME`, `cookie:NAME` or `path`. Empty where the request lacks it.
 
-    A header's is its first line; the path is taken as it came, without the query. ValueError for a source that
-    config.py would have refused.
+    A header's is its first line; the path is taken as it came, without the query. Of a long one its start stands, with
+    a digest: keys are kept for a while (stories.py). ValueError for a source that config.py would have refused.
     """
     kind, _, name = source.partition(":")
     match kind:
@@ -47,7 +49,11 @@ def hash_key(source: str, fields: Fields, target: bytes) -> str:
             value = target.partition(b"?")[0]
         case _:
             raise ValueError(f"no source of a hash key {source!r}")
-    return (value or b"").decode("latin-1")
+    if not value:
+        return ""
+    if len(value) > _LONGEST_KEY:
+        value = b"%b...%b" % (value[:64], blake2b(value, digest_size=16).hexdigest().encode())
+    return value.decode("latin-1")
 
 
 def _unquoted(value: bytes) -> bytes:

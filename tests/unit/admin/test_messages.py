@@ -128,7 +128,8 @@ def test_the_deadline_ends_it_too(monkeypatch):
 def decision(at, client="10.0.0.1"):
     backend = SimpleNamespace(name="b1")
     request = RouteRequest(client, "web")
-    return Decision(at, "app", request, (backend,), (("b2", "down"),), backend)
+    made = Decision(at, "app", request, (backend,), (("b2", "down"),), backend)
+    return SimpleNamespace(tries=[SimpleNamespace(decision=made)])
 
 
 def test_decisions_are_documents_the_latest_first():

@@ -89,6 +89,14 @@ def test_a_hash_key_is_what_its_source_names(source: str, key: str) -> None:
     assert hash_key(source, REQUEST, b"/a/b?c=d?e") == key
 
 
+def test_a_long_hash_key_is_kept_short_and_its_own() -> None:
+    keys = {hash_key("path", REQUEST, b"/" + b"x" * 60_000 + end) for end in (b"a", b"b")}
+    assert len(keys) == 2
+    assert {key[:64] for key in keys} == {"/" + "x" * 63}
+    assert all(len(key) < 100 for key in keys)
+    assert hash_key("path", REQUEST, b"/" + b"x" * 255) == "/" + "x" * 255
+
+
 def test_an_unknown_source_of_a_hash_key_is_refused() -> None:
     with pytest.raises(ValueError, match="query"):
         hash_key("query:q", REQUEST, b"/")

@@ -1,0 +1,180 @@
+"""Stories: what became of the last sessions and exchanges, for `gproxy explain`.
+
+    Search walks a Course ─▶ Trace, when the session or exchange ends ─▶ kept, the last thousand of a worker
+
+A Trace is what was at hand: whoever looks makes documents of it (admin/stories.py), so that what nobody looks at costs
+little. Plain exchanges (http/plain.py) are kept as bare tuples, of which a Trace is made as late.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from gproxy.core.balance import RouteRequest, Scored
+from gproxy.core.settings import Mode
+from gproxy.core.termination import Ended
+from gproxy.net.connection import format_sockaddr
+from gproxy.net.pool import Missed
+from gproxy.router import Decision, Picked, decision_of
+from gproxy.upstream import Backend, Standing, Upstream
+
+KEPT = 1000
+LONGEST_TARGET = 8 * 1024  # bytes that are kept of a request's target
+
+# A plain exchange when its backend is chosen: a Picked, and the request's method, target and id.
+PlainChoice = tuple[float, Upstream, RouteRequest, Standing, Backend, Scored, bytes, bytes, bytes]
+# When it is over: bytes in, bytes out, status, seconds to the response, seconds of all of it; the client's address, how
+# often the connection was used, and how long it had been idle.
+Plain = tuple[int, int, int, float, float, Any, int, float, PlainChoice]
+
+
+class Try(NamedTuple):
+    """One choice of a backend, and what came of it."""
+
+    decision: Decision
+    missed: Missed | None  # why no idle connection served, where one was there
+    uses: int  # of the connection, this one included; 0 where it got none
+    idle: float | None  # for how many seconds the connection had been; None where it was dialled for this
+    failure: str  # why it came to nothing, for people; empty where it did not, or the termination code says it
+
+
+class Course:
+    """How the search for a backend has gone so far."""
+
+    # Defaults stand here, because one is made for every request and most of it stays as it is.
+    backend: Backend | None = None
+    tried: tuple[Backend, ...] = ()
+    retries = 0
+    routed_at: float | None = None
+    connected_at: float | None = None
+    choice: Decision | Picked | None = None  # the last one
+    missed: Missed | None = None
+    uses = 0
+    idle: float | None = None
+    failure = ""
+    earlier: tuple[Try, ...] = ()
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        if self.choice is None:
+            return self.earlier
+        return (*self.earlier, Try(decision_of(self.choice), self.missed, self.uses, self.idle, self.failure))
+
+    def choose_again(self) -> None:
+        """The choice came to nothing."""
+        self.earlier = self.tries
+        self.choice = self.missed = self.idle = None
+        self.uses, self.failure = 0, ""
+
+
+class Timers(NamedTuple):
+    """Seconds, as in the access log; None where that was never reached."""
+
+    tw: float | None  # waiting for a backend
+    tc: float | None  # connecting to it
+    tresp: float | None  # http: its answer
+
+
+def timers(course: Course | None, read_at: float, answered: float | None) -> Timers:
+    """`read_at`: when the search began."""
+    if course is None or course.routed_at is None:
+        return Timers(None, None, None)
+    routed, connected = course.routed_at, course.connected_at
+    if connected is None:
+        return Timers(routed - read_at, None, None)
+    return Timers(routed - read_at, connected - routed, None if answered is None else answered - connected)
+
+
+class Trace(NamedTuple):
+    """What is left of a session (tcp) or exchange (http). Times are monotonic seconds."""
+
+    mode: Mode
+    peer: Any  # the client, as the socket module has it
+    listener: str
+    course: Course | None  # None where it was never routed
+    began: float
+    ended: float | None  # None: it is under way
+    bytes_in: int
+    bytes_out: int
+    code: Ended | None  # None: it is under way
+    # http alone; the bytes are as they came, empty where they were never read
+    read_at: float | None = None
+    answered: float | None = None
+    status: int = 0
+    method: bytes = b""
+    target: bytes = b""
+    version: bytes = b""
+    request_id: bytes = b""
+    told: str = ""  # why, in an answer of gproxy's own
+
+    @property
+    def client(self) -> str:
+        return format_sockaddr(self.peer)
+
+    @property
+    def latest(self) -> float:
+        """When it ended, or began where it is under way."""
+        return self.began if self.ended is None else self.ended
+
+    @property
+    def timers(self) -> Timers:
+        return timers(self.course, self.began if self.read_at is None else self.read_at, self.answered)
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        return self.course.tries if self.course is not None else ()
+
+    @property
+    def went_wrong(self) -> bool:
+        """Whether it ended badly, or some try did."""
+        badly = self.code not in (None, Ended.NORMAL) or self.status >= 500
+        return badly or any(each.failure for each in self.tries)
+
+    def is_of(self, client: str) -> bool:
+        """Whether `client` is its address, with the port or without."""
+        return client in (self.client, self.peer[0] if isinstance(self.peer, tuple) else "")
+
+
+def plain_trace(peer: Any, choice: PlainChoice) -> Trace:
+    """Of a plain exchange that is under way."""
+    began, upstream, request, _standing, backend, _scored, method, target, request_id = choice
+    course = Course(upstream)
+    course.backend, course.choice = backend, choice[:6]
+    course.routed_at = course.connected_at = began
+    return Trace(
+        Mode.HTTP, peer, request.listener, course, began, None, 0, 0, None,
+        began, None, 0, method, target, b"HTTP/1.1", request_id,
+    )  # fmt: skip
+
+
+def _over(plain: Plain) -> Trace:
+    bytes_in, bytes_out, status, seconds, lasted, peer, uses, idle, choice = plain
+    trace = plain_trace(peer, choice)
+    course, began = trace.course, trace.began
+    assert course is not None
+    course.uses, course.idle = uses, idle
+    return trace._replace(
+        bytes_in=bytes_in, bytes_out=bytes_out, status=status, answered=began + seconds, ended=began + lasted,
+        code=Ended.NORMAL,
+    )  # fmt: skip
+
+
+class Stories:
+    """The last thousand of one worker: some 1 KB each, and their targets."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Trace | Plain] = deque(maxlen=KEPT)
+        self.keep = self._kept.append
+        self.keep_plain = self._kept.extend  # many at once
+
+    @property
+    def traces(self) -> list[Trace]:
+        """In no order to rely on: plain exchanges come late."""
+        return [kept if isinstance(kept, Trace) else _over(kept) for kept in self._kept]
+
+    def __repr__(self) -> str:
+        return f"<Stories {len(self._kept)} of {KEPT}>"
