@@ -36,6 +36,7 @@ _ADMIN_REQUESTS = (
     b"GET /v1/decisions?last=5 HTTP/1.1\r\n%sAccept: application/json\r\n\r\n" % _HOST,
     b"GET /v1/health?upstream=app HTTP/1.1\r\n%s\r\nGET /v1/openapi.json HTTP/1.1\r\n%s\r\n" % (_HOST, _HOST),
     b"HEAD /v1/upstreams/app/backends/b1 HTTP/1.1\r\n%s\r\n" % _HOST,
+    b"GET /v1/explain?last=3&client=10.0.0.1&failed=true HTTP/1.1\r\n%s\r\n" % _HOST,
 )
 _ADMIN_WRITES = (
     (b"PUT /v1/upstreams/app/backends/b1", b'{"administrative": "drain", "weight": 3}'),

@@ -27,6 +27,7 @@ from gproxy.steward import AdminPost, Steward
 from tests.support.configs import make_config
 
 TIMEOUT = 20.0  # seconds
+_NOTHING_TO_TELL: dict[str, Any] = {"decisions": [], "stories": {"stories": [], "left_off": 0}}
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 
@@ -38,7 +39,7 @@ class AdminScene:
         sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 64)
         self.address = sock.getsockname()
         instance = Instance(master=1, began=time.monotonic(), generation=1, addresses={"web0": "127.0.0.1:1"})
-        self._steward = Steward(config, Shared(config), post=AdminPost([sock], instance, self._say, None))
+        self._steward = Steward(config, Shared(config), post=AdminPost([sock], instance, self._say, None, None))
         self._said = io.StringIO()  # tracebacks
         self._log = io.StringIO()
         self._handler = logging.StreamHandler(self._log)
@@ -79,7 +80,7 @@ class AdminScene:
     def _say(self, said: str, **message: Any) -> bool:
         """The master, which answers for the worker."""
         if said == "ask":
-            gevent.spawn(self._steward.answered, message["id"], [])
+            gevent.spawn(self._steward.answered, message["id"], _NOTHING_TO_TELL[message["question"]["ask"]])
         return True
 
     def __enter__(self) -> AdminScene:
