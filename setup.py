@@ -23,6 +23,7 @@ setup(
         "test": [
             "aiohttp>=3.9",
             "gunicorn>=22",
+            "h11>=0.14",
             "hypothesis>=6.100",
             "locust>=2.47,<3",
             "mypy>=1.10",
@@ -39,6 +40,7 @@ setup(
             "websocket-client>=1.8",
             "websockets>=15",
         ],
+        "fuzz": ["atheris>=3"],
         "load": ["aiohttp>=3.9", "locust>=2.47,<3", "proxy.py>=2.4.10,<3", "websocket-client>=1.8"],
     },
     entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},

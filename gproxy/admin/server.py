@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from _socket import socket as Socket
 from collections.abc import Sequence
-from http.client import HTTPException
 from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
@@ -53,10 +52,13 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         return result
 
     def read_request(self, line: str) -> Any:
-        """Too many fields, or too long ones, are a client's mistake: as an HTTPException they would be a traceback."""
+        """A head that can't be read is the client's mistake: as anything but a ValueError it would be a traceback.
+
+        Such are HTTPException for too many fields, and IndexError for the version `HTTP/1`.
+        """
         try:
             return super().read_request(line)
-        except HTTPException as error:
+        except Exception as error:
             raise ValueError(str(error)) from error
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:

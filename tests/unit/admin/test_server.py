@@ -116,6 +116,12 @@ def test_a_head_that_is_none_is_400_and_no_news(serve, capfd, caplog, more):
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
+@pytest.mark.parametrize("version", [b"HTTP/1", b"HTTP/", b"HTTP/1.", b"HTTP/2.0", b"HTTP/1.x", b"HTTPS"])
+def test_a_version_that_is_none_is_400_and_no_news(serve, capfd, version):
+    assert talk(serve(), b"GET /v1/log %s\r\n\r\n" % version).startswith(b"HTTP/1.1 400 ")
+    assert capfd.readouterr().err == ""
+
+
 def test_the_end_waits_for_answers_and_for_nobody_idle(serve, monkeypatch):
     """Within bounds that this test does not reach."""
     monkeypatch.setattr(module, "_LAST_ANSWERS", 3600)
