@@ -29,6 +29,7 @@ def demo(tmp_path):
         str(TOP / "loadtest/graphite_demo.py"),
         "--port=0",
         "--origin-port=0",
+        "--admin-port=0",
         "--page-port=0",
     ]
     with (tmp_path / "out").open("wb") as out:
