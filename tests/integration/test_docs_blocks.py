@@ -48,6 +48,30 @@ def test_prometheus_takes_what_is_for_it(block, tmp_path):
     subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("block", blocks("haproxy"), ids=str)
+def test_haproxy_takes_what_is_for_it(block, tmp_path):
+    (tmp_path / "haproxy.cfg").write_text(block.text)
+    assert_good(["haproxy", "-c", "-f", tmp_path / "haproxy.cfg"])
+
+
+@pytest.mark.parametrize("block", blocks("nginx"), ids=str)
+def test_nginx_takes_what_is_for_it(block, tmp_path):
+    context = block.argument("nginx")  # http or stream, which the block stands in
+    modules = 'load_module "/usr/lib/nginx/modules/ngx_stream_module.so";' if context == "stream" else ""
+    places = "".join(f"{kind}_temp_path {tmp_path};" for kind in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi"))
+    within = f"{places if context == 'http' else ''}\n{block.text}"
+    (tmp_path / "nginx.conf").write_text(
+        f"{modules}\npid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n{context} {{ {within} }}\n"
+    )
+    assert_good(["nginx", "-t", "-c", tmp_path / "nginx.conf"])
+
+
+def assert_good(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
+
+
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
 def test_json_can_be_read(block):
     for line in block.text.splitlines():

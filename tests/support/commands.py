@@ -42,6 +42,7 @@ SKIPPED = {
 SERVED = {
     ".venv/bin/gproxy demo": "Ctrl-C",
     ".venv/bin/gproxy etc/http.yaml": "is ready",
+    "gproxy gproxy.yaml": "is ready",
     "curl -N http://127.0.0.1:9901/v1/stream": "event: snapshot",
 }
 
@@ -52,6 +53,12 @@ PRINTED = {
     "curl http://127.0.0.1:8080/health; curl http://127.0.0.1:8080/api/": "ok\napi\n",
     'ps -o pid,comm --ppid "$(cat gproxy.pid)"': r"gproxy-steward\n(.*\n)*.*gproxy-worker1",
 }
+
+# Looks that are repeated until they print what the page shows behind them.
+LOOKS = {"gproxy ctl status app/one"}
+
+# Mistakes that a page shows: their exit status.
+FAILS = {"gproxy -t wrong.yaml": 2}
 
 # Words that a reader replaces, too: by page.
 REPLACED = {

@@ -15,6 +15,8 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.support.proxy import TREE
@@ -55,7 +57,7 @@ class Terminal:
         # In a subshell: it is no job of the shell's, as it would not be in another terminal.
         self._run(f"(bash ./.serving >{log} 2>&1 </dev/null & echo $! >.served)")
         self._served.append(int(self._read("served")))
-        return self.wait_for(lambda: self._read(log[1:]), until, command)
+        return _wait_for(lambda: self._read(log[1:]), partial(re.search, until), command)
 
     def interrupt(self) -> None:
         """Ctrl-C in all other terminals, and wait until what runs there has ended."""
@@ -63,18 +65,9 @@ class Terminal:
             self._run(f"kill -INT {pid}; while kill -0 {pid}; do sleep 0.05; done 2>&-")
         self._served.clear()
 
-    def enter_until(self, command: str, pattern: str) -> str:
-        """Enter it again and again until it prints that."""
-        return self.wait_for(lambda: self.enter(command, None), pattern, command)
-
-    @staticmethod
-    def wait_for(look: object, pattern: str, what: str) -> str:
-        assert callable(look)
-        deadline = time.monotonic() + TIMEOUT
-        while not re.search(pattern, said := look()):
-            assert time.monotonic() < deadline, f"{what!r} did not print {pattern!r}:\n{said}"
-            time.sleep(0.05)
-        return str(said)
+    def enter_until(self, command: str, fits: Callable[[str], object]) -> str:
+        """Enter it again and again until what it prints fits."""
+        return _wait_for(lambda: self.enter(command, None), fits, command)
 
     def _run(self, line: str) -> int:
         """Its exit status."""
@@ -108,6 +101,14 @@ class Terminal:
         assert self._shell.stdout is not None
         self._shell.stdin.close()
         self._shell.stdout.close()
+
+
+def _wait_for(look: Callable[[], str], fits: Callable[[str], object], what: str) -> str:
+    deadline = time.monotonic() + TIMEOUT
+    while not fits(said := look()):
+        assert time.monotonic() < deadline, f"{what!r} did not print what it should:\n{said}"
+        time.sleep(0.05)
+    return said
 
 
 def _environ(directory: Path) -> dict[str, str]:
