@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from gproxy import config
 from tests.support.pages import blocks, copy_checkout
+from tests.support.proxy import TOP
 from tests.support.terminal import Terminal
 
 # What a fragment stands in. Its lists and words replace what is here.
@@ -16,7 +18,8 @@ WHOLE = """
 listeners: [{name: web, bind: "127.0.0.1:8080", mode: http, upstream: app}]
 upstreams: {app: {backends: [127.0.0.1:9100]}}
 """
-KNOWN = {"yaml", "json", "python", "sh", "text", "", "haproxy", "nginx"}
+LANGUAGES = {"yaml", "json", "python", "sh", "text", "", "haproxy", "nginx"}
+MARKS = {"", "fragment", "file", "run", "prometheus", "rules", "haproxy", "nginx"}
 
 
 def completed(fragment: str, place: str) -> str:
@@ -29,11 +32,12 @@ def completed(fragment: str, place: str) -> str:
     return yaml.safe_dump(whole)
 
 
-def test_every_block_says_its_language():
-    assert {block.language for block in blocks()} <= KNOWN
+def test_every_block_is_known():
+    assert {block.language for block in blocks()} <= LANGUAGES
+    assert {block.mark.split(" ")[0] for block in blocks()} <= MARKS
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.mark != "prometheus"], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.mark not in ("prometheus", "rules")], ids=str)
 def test_a_configuration_can_be_used(block, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)  # only root may name another user
     (tmp_path / "sorry.html").write_text("Sorry.")
@@ -42,10 +46,17 @@ def test_a_configuration_can_be_used(block, tmp_path, monkeypatch):
     config.parse(text, f"{tmp_path}/{block.page.replace('/', '-')}:{block.line}", {})
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.mark == "prometheus"], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.mark in ("prometheus", "rules")], ids=str)
 def test_prometheus_takes_what_is_for_it(block, tmp_path):
-    (tmp_path / "prometheus.yml").write_text(block.text)
-    subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True)
+    (tmp_path / "file.yml").write_text(block.text)
+    assert_good(["promtool", "check", "config" if block.mark == "prometheus" else "rules", tmp_path / "file.yml"])
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.mark == "rules"], ids=str)
+def test_rules_are_about_what_prometheus_is_told(block):
+    told = (TOP / "docs/metrics.md").read_text()
+    for metric in re.findall(r"\bgproxy_\w+", block.text):
+        assert f"| `{metric.removesuffix('_bucket')}` |" in told
 
 
 @pytest.mark.parametrize("block", blocks("haproxy"), ids=str)

@@ -67,6 +67,7 @@ REPLACED = {
     ("docs/explain.md", "10.0.0.7"): "127.0.0.1",
     ("docs/operations.md", "/etc/gproxy/"): "./",
     ("docs/operations.md", "/run/gproxy/"): "./",
+    ("docs/operations.md", "/var/log/gproxy/"): "./",
 }
 
 _ADMIN = """cat >gproxy.yaml <<END
@@ -85,7 +86,7 @@ GIVEN = {
     "docs/admin.md": _ADMIN,
     "docs/ctl.md": f"{_ADMIN}deploy-to() {{ true; }}",
     "docs/explain.md": _ADMIN,
-    "docs/operations.md": _ADMIN,
+    "docs/operations.md": f"{_ADMIN}echo 'log: {{access: access.log}}' >>gproxy.yaml",
 }
 
 # What a command is about: entered before it.

@@ -5,8 +5,9 @@ A comment before a block says what it is, where it does not stand by itself:
     <!-- test: fragment of upstreams.app -->    YAML that stands there in a configuration
     <!-- test: file NAME -->                    is saved under that name, for the commands that follow
     <!-- test: run with A as B -->              a program in which one word is another
-    <!-- test: prometheus -->                   YAML for Prometheus, not for gproxy; haproxy and nginx likewise
-    <!-- test: skip, because ... -->            nothing can be done with it
+    <!-- test: prometheus -->                   YAML for Prometheus, not for gproxy
+    <!-- test: rules -->                        alerts for Prometheus
+    <!-- test: haproxy -->                      for HAProxy; what is for nginx says in which block it stands
 """
 
 from __future__ import annotations
@@ -37,11 +38,7 @@ class Block:
 
     def argument(self, kind: str) -> str | None:
         """What the mark says behind this word, or None where it is another mark."""
-        return self.mark.removeprefix(kind).strip() if self.mark.split(" ")[0].rstrip(",") == kind else None
-
-    @property
-    def skipped(self) -> bool:
-        return self.mark.startswith("skip")
+        return self.mark.removeprefix(kind).strip() if self.mark.split(" ")[0] == kind else None
 
 
 def pages() -> list[str]:
