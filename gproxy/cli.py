@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import signal
 import stat
@@ -69,7 +70,7 @@ def _balancer(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml")
     parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
+    parser.add_argument("--version", action="version", version=f"gproxy {__version__}{_how_built()}")
     options = parser.parse_args(arguments)
     from gproxy import config
 
@@ -93,6 +94,12 @@ def _load_again(path: str) -> Config:
     return config.load(path)
 
 
+def _how_built() -> str:
+    """Whether the data path is compiled (see setup.py)."""
+    found = importlib.util.find_spec("gproxy.http.plain")
+    return ", compiled" if found is not None and not str(found.origin).endswith(".py") else ""
+
+
 def _check(path: str, settings: Config) -> int:
     from gproxy.worker import load_choice
 
@@ -111,13 +118,14 @@ def _demo(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--origin-port", type=_port, default=9100, help="the first origin's port (default 9100, 0: any)"
     )
+    parser.add_argument("--admin-port", type=_port, default=9901, help="the dashboard's (default 9901, 0: any)")
     parser.add_argument(
         "--statsd-port", type=_port, help="report to the StatsD on this port of 127.0.0.1 (default: none)"
     )
     options = parser.parse_args(arguments)
     from gproxy import demo
 
-    return demo.run(options.port, options.origin_port, options.statsd_port)
+    return demo.run(options.port, options.origin_port, options.admin_port, options.statsd_port)
 
 
 def _port(text: str) -> int:

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from gproxy import __version__, child, errands, systemd
 from gproxy.admin.desk import Instance, Reload
+from gproxy.admin.keepsake import Keepsake
 from gproxy.channel import Channel
 from gproxy.core.settings import Config, Reuse
 from gproxy.errors import BindError, ConfigError, StartFailed
@@ -54,14 +55,14 @@ _DEFECT, _USAGE_ERROR = 1, 2  # exit statuses, as cli.py has them
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
 Load = Callable[[], Config]
-OnReady = Callable[[dict[str, Any]], None]
+OnReady = Callable[[dict[str, Any], Any], None]
 
 
 class Supervisor:
     """Runs a configuration until a signal says stop."""
 
-    def __init__(self, config: Config, load: Load | None = None, on_ready: OnReady = lambda _addresses: None):
-        """`load` reads the configuration again, ConfigError; `on_ready` is told where the listeners are."""
+    def __init__(self, config: Config, load: Load | None = None, on_ready: OnReady = lambda _addresses, _admin: None):
+        """`load` reads the configuration again, ConfigError; `on_ready` is told where the listeners and the API are."""
         self._load = load
         self._on_ready = on_ready
         self._config = config
@@ -85,6 +86,7 @@ class Supervisor:
         self._uncounted: dict[int, Shared] = {}  # of generations that have ended, until the steward has absorbed them
         self._unheard: list[int] = []  # generations whose operators the present steward may not have heard of yet
         self._pid_file: PidFile | None = None
+        self._keepsake = Keepsake()
 
     # The loop.
 
@@ -238,7 +240,7 @@ class Supervisor:
             return None
         addresses = {n: format_sockaddr(found) for n, found in self._sockets.addresses(generation.config).items()}
         instance = Instance(os.getppid(), self._began, generation.number, addresses)
-        return AdminPost(sockets, instance, channel.send, self._last_reload)
+        return AdminPost(sockets, instance, channel.send, self._last_reload, self._keepsake)
 
     def _hear(self, process: Child) -> None:
         """A child has said something, or has ended."""
@@ -299,7 +301,7 @@ class Supervisor:
                 self._takeover.done()
                 self._takeover = None
                 self._sockets.own_all()
-            self._on_ready(self._sockets.addresses(generation.config))
+            self._on_ready(self._sockets.addresses(generation.config), self._sockets.admin_address(generation.config))
         else:
             log.info("gproxy %s is ready: the new configuration is in effect", __version__)
             self._unheard.append(before.number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from _socket import socket as Socket
 from collections.abc import Sequence
-from http.client import HTTPException
 from socket import AF_UNIX, SO_PEERCRED, SOL_SOCKET
 from typing import Any
 
@@ -31,6 +30,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
     """One connection. `idle` once it has had an answer, and asks nothing new."""
 
     idle = False
+    _patience: Any = None  # the present request's
 
     def handle(self) -> None:
         self.server.handlers.add(self)
@@ -47,15 +47,18 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
     def handle_one_request(self) -> Any:
         """None, which ends the connection, when it takes too long."""
         result = None
-        with Timeout(_PATIENCE, False):
+        with Timeout(_PATIENCE, False) as self._patience:
             result = super().handle_one_request()
         return result
 
     def read_request(self, line: str) -> Any:
-        """Too many fields, or too long ones, are a client's mistake: as an HTTPException they would be a traceback."""
+        """A head that can't be read is the client's mistake: as anything but a ValueError it would be a traceback.
+
+        Such are HTTPException for too many fields, and IndexError for the version `HTTP/1`.
+        """
         try:
             return super().read_request(line)
-        except HTTPException as error:
+        except Exception as error:
             raise ValueError(str(error)) from error
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
@@ -69,6 +72,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         environ: dict[str, Any] = super().get_environ()
         environ["gproxy.path"] = self.path.partition("?")[0]  # PATH_INFO does not tell %2F from a slash
         environ["gproxy.peer"] = peer_of(self.socket)
+        environ["gproxy.patience"] = self._patience
         return environ
 
     def log_error(self, message: str, *arguments: Any) -> None:
@@ -104,6 +108,7 @@ class AdminServer:
         """Who waits to be accepted is the next one's; who has been is still answered, for a moment."""
         for server in self._servers:
             server.close()
+        self.desk.streams.end()
         with Timeout(_LAST_ANSWERS, False):
             while any(not handler.idle for server in self._servers for handler in server.handlers):
                 gevent.sleep(_LOOK)

@@ -8,6 +8,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.ends import TIMEOUT, read
 from tests.support.origin import Origin
 from tests.support.poll import eventually
@@ -95,13 +97,16 @@ def test_several_listeners_share_the_room(tmp_path):
         assert "accepting pauses" not in proxy.log()
 
 
-def test_it_runs_out_all_the_same_and_recovers(tmp_path):
+@pytest.mark.fault("descriptors run out")
+def test_it_runs_out_all_the_same_and_recovers(tmp_path, reliability_row):
     with (
         Origin("echo") as origin,
         contextlib.ExitStack() as stack,
         Gproxy(tmp_path, config(2), environ={"B1": origin.address}) as proxy,
     ):
         assert works(proxy, "web0")
+        bystander = stack.enter_context(proxy.connect("web1"))
+        slowest = talk(bystander)
         baseline = proxy.descriptors()
         limit = allow(proxy, 20)
         clients = crowd(proxy, 2, 100, stack)
@@ -111,15 +116,34 @@ def test_it_runs_out_all_the_same_and_recovers(tmp_path):
         before, began = proxy.cpu(), time.monotonic()
         eventually(lambda: time.monotonic() - began > 1.5, what="a while has passed")
         assert proxy.cpu() - before < 0.4  # seconds: no busy loop
+        slowest = max(slowest, *(talk(bystander) for _ in range(20)))
         assert proxy.process.poll() is None
 
+        began = time.monotonic()
         for client in clients:
             client.close()
         for number in range(2):
             eventually(lambda number=number: works(proxy, f"web{number}"), TIMEOUT, f"web{number} serves again")
+        took = time.monotonic() - began
         eventually(lambda: proxy.descriptors() <= baseline, TIMEOUT, "its descriptors are back")
+        bystander.close()
         proxy.stop()
         log = proxy.log()
         pauses = re.findall(r"listener (\S+): accepting pauses", log)
         assert len(pauses) == len(set(pauses))  # one line for each that it concerns
         assert "Traceback" not in log
+    reliability_row(
+        sees="a new one: it waits in the backlog, or is reset where there is none left for its backend (http: 503)",
+        took=took,
+        bound="until it is served, once there are some again",
+        others=f"nobody who has a session ({slowest * 1000:.0f} ms)",
+        heals="accepting pauses for 50 ms to 1 s at a time, without burning CPU, and goes on by itself",
+    )
+
+
+def talk(client: socket.socket) -> float:
+    """How long an echo took, in seconds."""
+    began = time.monotonic()
+    client.sendall(b"word")
+    assert read(client, 4) == b"word"
+    return time.monotonic() - began

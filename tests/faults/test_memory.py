@@ -1,7 +1,6 @@
 """Memory: a client that does not read costs a buffer, and an idle session next to nothing."""
 
 import fcntl
-import resource
 import socket
 import termios
 from contextlib import ExitStack
@@ -22,15 +21,6 @@ upstreams: {app: {health_check: {type: none}, backends: [{name: b1, address: "${
 
 MIB = 1024 * 1024
 IDLE = 5000  # sessions
-
-
-@pytest.fixture
-def many_descriptors():
-    """As many as the hard limit allows, for the time of a test."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def unread(sock: socket.socket) -> int:

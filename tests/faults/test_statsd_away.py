@@ -1,6 +1,9 @@
 """StatsD is not there: no session notices, and the log says it once."""
 
 import socket
+import time
+
+import pytest
 
 from tests.support.ends import read
 from tests.support.origin import Origin
@@ -15,13 +18,17 @@ upstreams: {app: {backends: [{name: b1, address: "${B1}"}]}}
 """
 
 
-def talk(proxy: Gproxy) -> None:
+def talk(proxy: Gproxy) -> float:
+    """How long that took, in seconds."""
+    began = time.monotonic()
     with proxy.connect("web") as client:
         client.sendall(b"word")
         assert read(client, 4) == b"word"
+    return time.monotonic() - began
 
 
-def test_a_closed_port_is_said_once_and_its_return_too(tmp_path):
+@pytest.mark.fault("StatsD is gone")
+def test_a_closed_port_is_said_once_and_its_return_too(tmp_path, reliability_row):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))
         port = statsd.getsockname()[1]
@@ -29,8 +36,7 @@ def test_a_closed_port_is_said_once_and_its_return_too(tmp_path):
         config = CONFIG.replace("HOST", f"port: {port}")
         with Gproxy(tmp_path, config, environ={"B1": origin.address}) as proxy:
             proxy.wait_for_log(f"statsd at 127.0.0.1:{port} takes no metrics: .*Connection refused")
-            for _ in range(50):
-                talk(proxy)
+            slowest = max(talk(proxy) for _ in range(50))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
                 statsd.bind(("127.0.0.1", port))
                 statsd.settimeout(10)
@@ -40,6 +46,12 @@ def test_a_closed_port_is_said_once_and_its_return_too(tmp_path):
             assert proxy.log().count("takes no metrics") == 1
             assert "Traceback" not in proxy.log()
             eventually(lambda: len(proxy.access()) == 50)
+    reliability_row(
+        sees="nothing",
+        took=slowest,
+        others="nobody",
+        heals="what was counted meanwhile is told when it takes metrics again; the log says both, once",
+    )
 
 
 def test_a_host_that_does_not_exist(tmp_path):
