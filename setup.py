@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
-    package_data={"gproxy": ["py.typed"]},
+    package_data={"gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [
@@ -25,7 +25,10 @@ setup(
             "gunicorn>=22",
             "h11>=0.14",
             "hypothesis>=6.100",
+            "locust>=2.47,<3",
             "mypy>=1.10",
+            "playwright>=1.50",
+            "proxy.py>=2.4.10,<3",
             "pytest>=8,<9.2",  # 9.2 keeps xdist 3.8 from seeing its groups
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
@@ -34,10 +37,11 @@ setup(
             "schemathesis>=4.2,<5",
             "types-PyYAML",
             "uvicorn>=0.35",
+            "websocket-client>=1.8",
             "websockets>=15",
         ],
         "fuzz": ["atheris>=3"],
-        "load": ["locust>=2.20"],
+        "load": ["aiohttp>=3.9", "locust>=2.47,<3", "proxy.py>=2.4.10,<3", "websocket-client>=1.8"],
     },
     entry_points={"console_scripts": ["gproxy = gproxy.cli:main"]},
 )

@@ -4,15 +4,16 @@
 #     sh etc/bootstrap.sh              install gproxy: .venv/bin/gproxy runs it
 #     sh etc/bootstrap.sh graphite     and StatsD and Graphite in .graphite, for loadtest/graphite_demo.py
 #     sh etc/bootstrap.sh test [ARGS]  install it in place, with the tools and the servers that its
-#                                      tests use, and run every check; ARGS go to pytest
+#                                      tests use (.npm-tests too), and run every check; ARGS go to pytest
 #
 # It can be run again at any time. PYTHON names another interpreter than python3.
 set -eu
 
 PYTHON=${PYTHON:-python3}
-TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy curl chromium prometheus faketime"
+TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy pen curl chromium prometheus faketime"
 GRAPHITE_PACKAGES="libcairo2 fonts-dejavu-core" # graphite-web draws with them
 STATSD=statsd@0.9.0
+AXE=axe-core@4.14.1 # what it finds changes from one version to the next
 
 die() {
     echo "bootstrap.sh: $*" >&2
@@ -90,6 +91,15 @@ install_graphite() {
     cp etc/graphite/requirements.txt .graphite/installed
 }
 
+# install_axe: the check of accessibility that the dashboard's tests run in a browser.
+install_axe() {
+    if grep -qs "\"version\": \"${AXE#*@}\"" .npm-tests/node_modules/axe-core/package.json; then
+        return
+    fi
+    npm install --prefix .npm-tests --loglevel=error --no-audit --no-fund --no-package-lock $AXE ||
+        die "npm could not install axe-core: see above"
+}
+
 # node_packages: those that are needed where there is no npm; one that came from elsewhere excludes Debian's.
 node_packages() {
     command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm
@@ -125,6 +135,7 @@ test)
     [ -z "$missing" ] || apt_install $missing
     pip_install --editable '.[test]'
     install_graphite
+    install_axe
     run_checks "$@"
     ;;
 *) die "$1 is not known: sh etc/bootstrap.sh [graphite | test [ARGS]]" ;;

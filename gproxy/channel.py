@@ -9,7 +9,7 @@ the other process has ended, however it did.
 | `{"do": "serve"}` | a worker: all are ready, accept clients |
 | `{"do": "stop"}` | end at once |
 | `{"do": "reopen"}` | a worker: open the access log anew |
-| `{"do": "report"}` | the steward: nobody else reports to StatsD and serves the admin API now |
+| `{"do": "report", "after": [2]}` | the steward: nobody else reports, or serves the API; orders of then may be news |
 | `{"do": "retire"}` | the steward: another master's does, from now on |
 | `{"do": "ending"}` | the steward: we have been asked to stop |
 | `{"do": "reload", "reload": [2, "failed", "...", 17.5]}` | the steward: how the last reload goes (admin/desk.py) |
@@ -26,6 +26,7 @@ the other process has ended, however it did.
 |---|---|
 | `{"said": "ready"}` | it can serve |
 | `{"said": "failed", "why": "..."}` | it can't start; it ends with status 2 |
+| `{"said": "reports", "after": [2]}` | the steward: it knows those orders now |
 | `{"said": "absorbed", "generation": 3}` | the steward: what that one has counted is among its own numbers now |
 | `{"said": "tell", "order": {"do": "eject", ...}}` | the steward: for all workers |
 | `{"said": "ask", "id": 7, "question": {"ask": "decisions", ...}}` | the steward: for its workers |

@@ -240,7 +240,9 @@ class StewardRole:
     def obey(self, message: Message) -> None:
         match message["do"]:
             case "report":
-                self._steward.report()
+                known = (number for number in message["after"] if number in self._earlier)  # not: absorbed meanwhile
+                self._steward.report([self._earlier[number] for number in known])
+                self._channel.send(said="reports", after=message["after"])
             case "retire":
                 self._steward.retire()
             case "ending":

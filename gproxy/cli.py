@@ -111,13 +111,14 @@ def _demo(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--origin-port", type=_port, default=9100, help="the first origin's port (default 9100, 0: any)"
     )
+    parser.add_argument("--admin-port", type=_port, default=9901, help="the dashboard's (default 9901, 0: any)")
     parser.add_argument(
         "--statsd-port", type=_port, help="report to the StatsD on this port of 127.0.0.1 (default: none)"
     )
     options = parser.parse_args(arguments)
     from gproxy import demo
 
-    return demo.run(options.port, options.origin_port, options.statsd_port)
+    return demo.run(options.port, options.origin_port, options.admin_port, options.statsd_port)
 
 
 def _port(text: str) -> int:

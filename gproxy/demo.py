@@ -29,6 +29,7 @@ upstreams:
     backends:
 {backends}
 log: {{access: "-"}}
+admin: {{bind: "127.0.0.1:{admin_port}"}}
 """
 _STATSD = "statsd: {{port: {port}}}\n"
 
@@ -37,28 +38,29 @@ gproxy demo: a balancer on http://{address}/ in front of three origins.
 
   b1 is process {pids[0]}, b2 is process {pids[1]}, b3 is process {pids[2]}
 
+  {page}  is the dashboard: open it in a browser
   {curl}  says which origin answered: ask a few times, or open it in a browser
   {kill}  ends b2: ask again, and b1 and b3 answer
   {stop}  stops everything
 """
 
 
-def run(port: int, origin_port: int, statsd_port: int | None = None) -> int:
+def run(port: int, origin_port: int, admin_port: int, statsd_port: int | None = None) -> int:
     """Start the origins and serve until a signal comes; the exit status. StatsD is told if it has a port."""
     with contextlib.ExitStack() as stack:
         origins = [stack.enter_context(_origin(name, origin_port + i if origin_port else 0)) for i, name in
                    enumerate(NAMES)]  # fmt: skip
         backends = "\n".join(f'      - {{name: {n}, address: "127.0.0.1:{p}"}}' for n, _, p in origins)
-        text = _CONFIG.format(port=port, backends=backends)
+        text = _CONFIG.format(port=port, admin_port=admin_port, backends=backends)
         settings = config.parse(text + _STATSD.format(port=statsd_port) if statsd_port else text, "demo")
         pids = [process.pid for _, process, _ in origins]
 
-        def greet(addresses: dict[str, Any]) -> None:
+        def greet(addresses: dict[str, Any], admin: Any) -> None:
             host, actual_port = addresses["demo"]
             address = f"{host}:{actual_port}"
-            commands = (f"curl http://{address}/", f"kill {pids[1]}", "Ctrl-C")
-            curl, kill, stop = (command.ljust(len(commands[0])) for command in commands)
-            print(_HELP.format(address=address, pids=pids, curl=curl, kill=kill, stop=stop), flush=True)
+            commands = (f"http://127.0.0.1:{admin[1]}/", f"curl http://{address}/", f"kill {pids[1]}", "Ctrl-C")
+            page, curl, kill, stop = (command.ljust(len(commands[1])) for command in commands)
+            print(_HELP.format(address=address, pids=pids, page=page, curl=curl, kill=kill, stop=stop), flush=True)
 
         return Supervisor(settings, on_ready=greet).run()
 
@@ -74,7 +76,7 @@ def _origin(name: str, port: int) -> Iterator[tuple[str, subprocess.Popen[str], 
         assert process.stdout is not None
         said = process.stdout.readline().strip()
         if not said.isdigit():
-            raise BindError(f"origin {name}: {said or 'it did not start'}; --port and --origin-port take others")
+            raise BindError(f"origin {name}: {said or 'it did not start'}; see gproxy demo --help for other ports")
         yield name, process, int(said)
     finally:
         process.terminate()

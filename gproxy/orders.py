@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from gproxy.admin.decisions import decisions_document
+from gproxy.admin.processes import process_document
 from gproxy.admin.stories import Wanted, stories_document
 from gproxy.channel import Message
 from gproxy.upstream import Backend
@@ -32,6 +33,8 @@ def carry_out(worker: Worker, order: Message) -> None:
 
 def answer(worker: Worker, slot: int, question: Message) -> Any:
     """What the worker in a slot says to a question."""
+    if question["ask"] == "process":
+        return [process_document(f"worker{slot}", len(worker.sessions), worker.resting)]
     traces, now = worker.traces(), time.monotonic()
     if question["ask"] == "decisions":
         return decisions_document(traces, question["last"], slot, now)

@@ -46,7 +46,7 @@ class Search(Course):
         self._request = request
         self._client: Socket | None = client
         self.target = target
-        self.upstream = target.upstream
+        super().__init__(target.upstream)
         self.began = now
 
     def take_over(self, choice: PlainChoice, connection: PooledConnection | None, idle_since: float = 0.0) -> None:

@@ -11,13 +11,20 @@ import time
 from _socket import socket as Socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import gevent
 
 from gproxy.admin.desk import Desk, Instance, Reload
+from gproxy.admin.flips import Flips
+from gproxy.admin.history import History
+from gproxy.admin.keepsake import Keepsake
 from gproxy.admin.questions import Questions
+from gproxy.admin.recorder import Recorder
 from gproxy.admin.server import AdminServer
+from gproxy.admin.state import news_document
+from gproxy.admin.streams import Streams
 from gproxy.building import checks_of, longest_check
 from gproxy.core.balance import RoundRobin
 from gproxy.core.settings import Config, UpstreamSettings
@@ -41,7 +48,7 @@ class AdminPost(NamedTuple):
     instance: Instance
     say: Callable[..., bool]  # tells the master; whether it was taken
     reload: Reload | None  # the last one, so far
-    before: Shared | None  # of the configuration that was in effect when this one was forked for the first time
+    keepsake: Keepsake  # for the next steward
 
 
 def _without_clients(settings: UpstreamSettings) -> UpstreamSettings:
@@ -74,8 +81,12 @@ class Steward:
         self._reports = False
         if config.statsd is not None:
             self._statsd = StatsdReporter(config.statsd, config.metrics_interval, self._totals)
-        self._before = None if post is None else post.before
-        self._admin = None if post is None else self._admin_server(config, post)
+        self._admin: AdminServer | None = None
+        self._recorder: Recorder | None = None
+        if post is not None and config.admin is not None:
+            desk = self._desk(config, post)
+            self._admin = AdminServer(config.admin, post.sockets, desk)
+            self._recorder = Recorder(desk, post.keepsake)
 
     def start(self) -> None:
         """Check everybody of whom nothing is known, tell the workers that this is done, and go on checking."""
@@ -87,12 +98,14 @@ class Steward:
         self._sweeper.sweep()
         self._sweeper.start()
 
-    def report(self) -> None:
-        """Push to StatsD and serve the admin API from now on. The steward before us has ended."""
-        if self._before is not None:
-            self._learn_orders(self._before)
-            self._before = None
-        if self._admin is not None:
+    def report(self, before: Sequence[Shared] = ()) -> None:
+        """Push to StatsD and serve the admin API from now on. The stewards before us have ended.
+
+        `before`: of the configurations that were in effect since a steward did this last, that one's first.
+        """
+        self._learn_orders(before)
+        if self._admin is not None and self._recorder is not None:
+            self._recorder.start()
             self._admin.start()
         if self._statsd is not None:
             self._statsd.start()
@@ -109,11 +122,14 @@ class Steward:
         """Sessions get their time to end, and nobody new is served."""
         if self._admin is not None:
             self._admin.desk.ending = True
+            self._admin.desk.streams.ring()
 
     def reloaded(self, reload: Reload) -> None:
         """How the last reload goes, for operators."""
         if self._admin is not None:
             self._admin.desk.reload = reload
+            if reload.outcome == "failed":
+                self._admin.desk.flipped("failed", "a reload has failed, and changes nothing", why=reload.why)
 
     def answered(self, number: int, answer: Any) -> None:
         """A worker's answer to a question of ours."""
@@ -127,7 +143,8 @@ class Steward:
         self._totals.over(earlier)
 
     def stop(self) -> None:
-        if self._admin is not None:
+        if self._admin is not None and self._recorder is not None:
+            self._recorder.stop()
             self._admin.stop()
         for part in (self._names, self._health, self._sweeper):
             part.stop()
@@ -136,16 +153,26 @@ class Steward:
         if self._statsd is not None and self._reports:
             self._statsd.stop()
 
-    def _admin_server(self, config: Config, post: AdminPost) -> AdminServer:
-        assert config.admin is not None
-        upstreams = {upstream.name: upstream for upstream in self.upstreams}
-        desk = Desk(post.instance, config, self.shared, self._totals, upstreams, post.say, Questions(post.say))
+    def _desk(self, config: Config, post: AdminPost) -> Desk:
+        desk = Desk(
+            post.instance,
+            config,
+            self.shared,
+            self._totals,
+            {upstream.name: upstream for upstream in self.upstreams},
+            post.say,
+            Questions(post.say),
+            History([(upstream.name, backend.name) for upstream in self.upstreams for backend in upstream.backends]),
+            Flips(),
+            Streams(lambda place: news_document(desk, place)),
+        )
         desk.reload = post.reload
-        return AdminServer(config.admin, post.sockets, desk)
+        return desk
 
-    def _learn_orders(self, before: Shared) -> None:
-        """While we started, operators may have told the steward before us something."""
-        self.shared.learn_orders(before)
+    def _learn_orders(self, before: Sequence[Shared]) -> None:
+        """While we started, operators may have told a steward before us something."""
+        for earlier, later in pairwise((*before, self.shared)):
+            later.learn_orders(earlier)
         for upstream in self.upstreams:
             for backend in upstream.backends:
                 backend.follow(self.shared.line(upstream.name, backend.name))
@@ -154,6 +181,9 @@ class Steward:
         self.shared.line(upstream.name, backend.name).operational = backend.health.operational
         self.shared.changed()
         upstream.flipped(backend, why)
+        if self._admin is not None:
+            state = backend.health.operational.value
+            self._admin.desk.flipped(state, f"is {state}", upstream.name, backend.name, why=why)
 
     def __repr__(self) -> str:
         return f"<Steward at {time.monotonic():.0f} s, {self.upstreams!r}>"

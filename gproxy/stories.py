@@ -1,9 +1,9 @@
 """Stories: what became of the last sessions and exchanges, for `gproxy explain`.
 
-    Search walks a Course ─▶ Trace, when the session or exchange ends ─▶ kept, the last thousand of a worker
+    Search walks a Course ─▶ what was at hand when the session or exchange ended, kept ─▶ Trace ─▶ document
 
-A Trace is what was at hand: whoever looks makes documents of it (admin/stories.py), so that what nobody looks at costs
-little. Plain exchanges (http/plain.py) are kept as bare tuples, of which a Trace is made as late.
+Traces and documents (admin/stories.py) are made when somebody looks, so that what nobody looks at costs little: plain
+exchanges (http/plain.py) and tcp sessions are kept as bare tuples.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ LONGEST_TARGET = 8 * 1024  # bytes that are kept of a request's target
 
 # A plain exchange when its backend is chosen: a Picked, and the request's method, target and id.
 PlainChoice = tuple[float, Upstream, RouteRequest, Standing, Backend, Scored, bytes, bytes, bytes]
-# When it is over: bytes in, bytes out, status, seconds to the response, seconds of all of it; the client's address, how
-# often the connection was used, and how long it had been idle.
+# When it is over: bytes in, bytes out, status; when it was answered and when it ended; the client's address; of the
+# connection how often it was used and since when it was idle.
 Plain = tuple[int, int, int, float, float, Any, int, float, PlainChoice]
 
 
@@ -48,7 +48,7 @@ class Course:
     retries = 0
     routed_at: float | None = None
     connected_at: float | None = None
-    choice: Decision | Picked | None = None  # the last one
+    choice: Decision | Picked | None  # the last one
     missed: Missed | None = None
     uses = 0
     idle: float | None = None
@@ -57,6 +57,7 @@ class Course:
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
+        self.choice = None
 
     @property
     def tries(self) -> tuple[Try, ...]:
@@ -130,9 +131,9 @@ class Trace(NamedTuple):
 
     @property
     def went_wrong(self) -> bool:
-        """Whether it ended badly, or some try did."""
+        """Whether it ended badly, or did not go well at once: a backend failed it, or it had to wait."""
         badly = self.code not in (None, Ended.NORMAL) or self.status >= 500
-        return badly or any(each.failure for each in self.tries)
+        return badly or (self.course is not None and bool(self.course.earlier))
 
     def is_of(self, client: str) -> bool:
         """Whether `client` is its address, with the port or without."""
@@ -151,30 +152,56 @@ def plain_trace(peer: Any, choice: PlainChoice) -> Trace:
     )  # fmt: skip
 
 
-def _over(plain: Plain) -> Trace:
-    bytes_in, bytes_out, status, seconds, lasted, peer, uses, idle, choice = plain
+def _plain_over(plain: Plain) -> Trace:
+    bytes_in, bytes_out, status, answered, ended, peer, uses, idle_since, choice = plain
     trace = plain_trace(peer, choice)
-    course, began = trace.course, trace.began
+    course = trace.course
     assert course is not None
-    course.uses, course.idle = uses, idle
+    course.uses, course.idle = uses, trace.began - idle_since
     return trace._replace(
-        bytes_in=bytes_in, bytes_out=bytes_out, status=status, answered=began + seconds, ended=began + lasted,
-        code=Ended.NORMAL,
-    )  # fmt: skip
+        bytes_in=bytes_in, bytes_out=bytes_out, status=status, answered=answered, ended=ended, code=Ended.NORMAL
+    )
+
+
+# A tcp session: the client's address, its listener, how its search went, when it began, when it ended (None: it is
+# under way), bytes in, bytes out, and the code.
+Session = tuple[Any, str, Course, float, float | None, int, int, Ended | None]
+
+
+def session_trace(session: Session) -> Trace:
+    return Trace(Mode.TCP, *session)
 
 
 class Stories:
-    """The last thousand of one worker: some 1 KB each, and their targets."""
+    """Of one worker: the last thousand of each kind, and of those that went wrong; 1 KB each, and their targets."""
 
     def __init__(self) -> None:
-        self._kept: deque[Trace | Plain] = deque(maxlen=KEPT)
-        self.keep = self._kept.append
-        self.keep_plain = self._kept.extend  # many at once
+        self._plain: deque[Plain] = deque(maxlen=KEPT)
+        self._sessions: deque[Session] = deque(maxlen=KEPT)
+        self._others: deque[Trace] = deque(maxlen=KEPT)
+        self._wrong: deque[Trace] = deque(maxlen=KEPT)  # the many that went well don't push them out
+        self.keep_session = self._sessions.append  # of one that went well
+
+    def keep(self, trace: Trace) -> None:
+        (self._wrong if trace.went_wrong else self._others).append(trace)
+
+    def keep_plain(self, many: list[Plain], errors: int) -> None:
+        """Of which so many are responses of 500 and above."""
+        if errors:
+            self._wrong.extend(_plain_over(plain) for plain in many if plain[2] >= 500)
+            many = [plain for plain in many if plain[2] < 500]
+        self._plain.extend(many)
 
     @property
     def traces(self) -> list[Trace]:
-        """In no order to rely on: plain exchanges come late."""
-        return [kept if isinstance(kept, Trace) else _over(kept) for kept in self._kept]
+        """In no order to rely on."""
+        return [
+            *map(_plain_over, self._plain),
+            *map(session_trace, self._sessions),
+            *self._others,
+            *self._wrong,
+        ]
 
     def __repr__(self) -> str:
-        return f"<Stories {len(self._kept)} of {KEPT}>"
+        well = len(self._plain) + len(self._sessions) + len(self._others)
+        return f"<Stories {well} that went well, {len(self._wrong)} that went wrong>"

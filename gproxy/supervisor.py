@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from gproxy import __version__, child, errands, systemd
 from gproxy.admin.desk import Instance, Reload
+from gproxy.admin.keepsake import Keepsake
 from gproxy.channel import Channel
 from gproxy.core.settings import Config, Reuse
 from gproxy.errors import BindError, ConfigError, StartFailed
@@ -54,14 +55,14 @@ _DEFECT, _USAGE_ERROR = 1, 2  # exit statuses, as cli.py has them
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
 Load = Callable[[], Config]
-OnReady = Callable[[dict[str, Any]], None]
+OnReady = Callable[[dict[str, Any], Any], None]
 
 
 class Supervisor:
     """Runs a configuration until a signal says stop."""
 
-    def __init__(self, config: Config, load: Load | None = None, on_ready: OnReady = lambda _addresses: None):
-        """`load` reads the configuration again, ConfigError; `on_ready` is told where the listeners are."""
+    def __init__(self, config: Config, load: Load | None = None, on_ready: OnReady = lambda _addresses, _admin: None):
+        """`load` reads the configuration again, ConfigError; `on_ready` is told where the listeners and the API are."""
         self._load = load
         self._on_ready = on_ready
         self._config = config
@@ -83,7 +84,9 @@ class Supervisor:
         self._watchdog = systemd.watchdog_interval()
         self._unsaid: dict[str, str | int] | None = None  # what the service manager could not be told yet
         self._uncounted: dict[int, Shared] = {}  # of generations that have ended, until the steward has absorbed them
+        self._unheard: list[int] = []  # generations whose operators the present steward may not have heard of yet
         self._pid_file: PidFile | None = None
+        self._keepsake = Keepsake()
 
     # The loop.
 
@@ -214,12 +217,11 @@ class Supervisor:
         for end in (self._selector, self._wake, self._wakes):
             end.close()
         earlier = self._uncounted | {each.number: each.shared for each in self._draining}
-        before = None
         if generation is self._next and self._current is not None:
-            before = earlier[self._current.number] = self._current.shared
+            earlier[self._current.number] = self._current.shared
         config, shared = generation.config, generation.shared
         sockets = self._sockets.of_admin(config) if slot == STEWARD else generation.sockets[slot]
-        post = self._admin_post(generation, channel, before) if slot == STEWARD else None
+        post = self._admin_post(generation, channel) if slot == STEWARD else None
         self._sockets.keep_only(sockets)
 
         def make() -> child.Role:
@@ -231,14 +233,14 @@ class Supervisor:
         name = "gproxy-steward" if slot == STEWARD else f"gproxy-worker{slot}"
         child.run(name, config, channel, make)
 
-    def _admin_post(self, generation: Generation, channel: Channel, before: Shared | None) -> AdminPost | None:
+    def _admin_post(self, generation: Generation, channel: Channel) -> AdminPost | None:
         """What the steward needs for the admin API; in its process."""
         sockets = [sock for found in self._sockets.of_admin(generation.config).values() for sock in found]
         if not sockets:
             return None
         addresses = {n: format_sockaddr(found) for n, found in self._sockets.addresses(generation.config).items()}
         instance = Instance(os.getppid(), self._began, generation.number, addresses)
-        return AdminPost(sockets, instance, channel.send, self._last_reload, before)
+        return AdminPost(sockets, instance, channel.send, self._last_reload, self._keepsake)
 
     def _hear(self, process: Child) -> None:
         """A child has said something, or has ended."""
@@ -264,6 +266,8 @@ class Supervisor:
                     process.ready = True
                 case "failed":
                     process.why = str(message.get("why"))
+                case "reports" if isinstance(after := message.get("after"), list):
+                    self._unheard = [number for number in self._unheard if number not in after]
                 case "absorbed":
                     self._uncounted.pop(message.get("generation", 0), None)
                 case "reload":
@@ -297,9 +301,10 @@ class Supervisor:
                 self._takeover.done()
                 self._takeover = None
                 self._sockets.own_all()
-            self._on_ready(self._sockets.addresses(generation.config))
+            self._on_ready(self._sockets.addresses(generation.config), self._sockets.admin_address(generation.config))
         else:
             log.info("gproxy %s is ready: the new configuration is in effect", __version__)
+            self._unheard.append(before.number)
             self._reload_is("done")
             self._drain(before)
         self._settle_counts()
@@ -397,7 +402,7 @@ class Supervisor:
         """
         if self._stopping or self._next is not None or any(each.steward is not None for each in self._draining):
             return
-        self._tell_steward(do="report")
+        self._tell_steward(do="report", after=self._unheard)
         for number in self._uncounted:
             self._tell_steward(do="over", generation=number)
 

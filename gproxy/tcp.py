@@ -22,7 +22,7 @@ from gevent import GreenletExit
 from gproxy.core.balance import RouteRequest
 from gproxy.core.record import SessionRecord
 from gproxy.core.reuse import QuietEnd, quiescent_objection
-from gproxy.core.settings import Mode, Reuse, Timeouts
+from gproxy.core.settings import Reuse, Timeouts
 from gproxy.core.termination import Ended
 from gproxy.metrics import Slot
 from gproxy.net.connection import finish, format_sockaddr, has_input, reset, unacknowledged
@@ -31,7 +31,7 @@ from gproxy.net.refusals import Refusals, Resets
 from gproxy.net.relay import Relay
 from gproxy.search import NotServed, Search
 from gproxy.service import Common, Service, Target
-from gproxy.stories import Trace, timers
+from gproxy.stories import Session, Trace, session_trace, timers
 from gproxy.timeouts import RelayWatch
 from gproxy.upstream import Backend, Upstream
 
@@ -103,7 +103,7 @@ class TcpSession:
         """What is known of it so far."""
         if self._relay is not None and not self._relay.over:
             self._count_bytes(self._relay)
-        return self._trace(None, None)
+        return session_trace(self._told(None, None))
 
     # In the client's greenlet.
 
@@ -256,7 +256,11 @@ class TcpSession:
         now = service.clock()
         if service.access_log is not None:
             service.access_log.session(self._record(code, now))
-        service.stories.keep(self._trace(now, code))
+        told = self._told(now, code)
+        if code is Ended.NORMAL and not self._search.earlier:
+            service.stories.keep_session(told)
+        else:
+            service.stories.keep(session_trace(told))
         self._search.over()
         service.metrics.session_closed(code)
         service.metrics.session_time.record(now - self._started)
@@ -270,10 +274,10 @@ class TcpSession:
         view[Slot.BYTES_OUT] += bytes_out - self._bytes_out
         self._bytes_in, self._bytes_out = bytes_in, bytes_out
 
-    def _trace(self, ended: float | None, code: Ended | None) -> Trace:
-        return Trace(
-            Mode.TCP, self._peer, self._service.name, self._search, self._started, ended,
-            self._bytes_in, self._bytes_out, code,
+    def _told(self, ended: float | None, code: Ended | None) -> Session:
+        """For its story."""
+        return (
+            self._peer, self._service.name, self._search, self._started, ended, self._bytes_in, self._bytes_out, code
         )  # fmt: skip
 
     def _record(self, code: Ended, now: float) -> SessionRecord:

@@ -172,6 +172,11 @@ class Worker:
             server.relieve()  # another worker may have no room, whose own clients are not idle
         self._share.shared.alive(self._share.slot)
 
+    @property
+    def resting(self) -> int:
+        """Greenlets that wait for the next clients."""
+        return sum(server.greenlets.resting for server in self._servers)
+
     def traces(self) -> list[Trace]:
         """What became of the last sessions and exchanges, and what is under way; the latest first."""
         self.metrics.catch_up()

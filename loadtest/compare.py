@@ -1,11 +1,14 @@
-"""Measures gproxy beside HAProxy, nginx and Caddy, in tcp and http mode, against budgets.
+"""Measures gproxy beside HAProxy, nginx, Caddy, Pen and what Python has, in tcp and http mode, against budgets.
 
-    python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 15 minutes
+    python loadtest/compare.py                     all rows, 5 rounds of 3 s, about 50 minutes
+    python loadtest/compare.py --write docs/performance.md
+                                                   the same, into that page: tables, plots, versions, configurations
     python loadtest/compare.py --quick             1 round of 1 s: does it work at all?
     python loadtest/compare.py --rows 'http-*' --proxies haproxy,gproxy --rounds 2 --seconds 2
     python loadtest/compare.py --rows bulk --json -
 
-On Debian: apt-get install wrk haproxy nginx-light libnginx-mod-stream caddy
+On Debian: apt-get install wrk haproxy nginx-light libnginx-mod-stream caddy pen
+From PyPI: pip install proxy.py
 
 Rounds are interleaved (HAProxy, nginx, gproxy, then again), each proxy starts fresh
 for each measurement and has one core to itself; wrk and the origins (nginx) have
@@ -32,6 +35,12 @@ What the rows do:
     http-bulk           as bulk
     http-caddy          as http-keepalive; the ratio is to Caddy
 
+    many, http-many     5,000 connections, each sends now and then (1,000 requests/s in all); no budget, as below
+    churn, http-churn   500 new connections in a second, each for one request
+    latency-N           N requests/s over 64 connections, the percentiles of how long clients wait, corrected for
+    http-latency-N      coordinated omission (openloop.py says how); `direct` is the origin without a proxy
+    workers-N           as http-keepalive, with N workers (HAProxy: threads) that no core is kept for
+
 A measurement is invalid if a request failed, if in one of the http rows of wrk the proxy
 did not keep its backend connections, or if lines of its access log are missing.
 
@@ -57,11 +66,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from configs import Setup
-from measure import ROWS, Plan, Row
+from configurations import Configurations
+from machine import facts
+from measure import CORES, ROWS, Plan, Row
 from origins import http_origin
 from processes import BenchError, Cores, MissingToolError
 from proxies import Kind, check_tools, kinds
-from report import Outcome, RowResult, as_json, markdown, passed
+from publish import check_page, write
+from report import Outcome, RowResult, as_json, latency_table, markdown, passed
 
 LOCK_SECONDS = 900.0
 
@@ -94,6 +106,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--proxies", type=lambda text: names_of(proxies, text), default=proxies, metavar="A,B")
     parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: PYTHON -m gproxy")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="tables and plots into this page of Markdown, between its markers"
+    )
     parser.add_argument("--json", metavar="FILE", help="every sample too; - writes JSON, and no table, to stdout")
     options = parser.parse_args(argv)
     if options.quick:
@@ -158,7 +173,7 @@ def take(row: Row, kind: Kind, plan: Plan) -> Outcome:
     return sample
 
 
-def measure_all(options: argparse.Namespace, plan: Plan) -> list[RowResult]:
+def measure_all(options: argparse.Namespace, plan: Plan, configurations: Configurations) -> list[RowResult]:
     """Rounds outside, proxies inside: what changes on the machine meanwhile, changes for all."""
     known = kinds(options.gproxy)
     results = []
@@ -167,18 +182,35 @@ def measure_all(options: argparse.Namespace, plan: Plan) -> list[RowResult]:
         for _ in range(options.rounds):
             for name in contestants(result.row, options.proxies):
                 result.add(name, take(result.row, known[name], plan))
+                configurations.note(row, known[name])
         results.append(result)
     return results
 
 
 def run(options: argparse.Namespace) -> list[RowResult]:
-    check_tools([name for row in options.rows for name in contestants(ROWS[row], options.proxies)])
+    taking_part = list(dict.fromkeys(name for row in options.rows for name in contestants(ROWS[row], options.proxies)))
+    check_tools(taking_part)
+    if options.write:
+        check_page(options.write)
     files = raise_file_limit(options.idle_sessions)
     cores = Cores.pick()
     os.sched_setaffinity(0, {cores.load})  # inherited by wrk and by the bulk client
     with alone(), work_directory() as directory, http_origin(directory, cores.load, files) as origins:
         setup = Setup(directory, origins.ports, cores.proxy, files)
-        return measure_all(options, Plan(setup, options.seconds, options.idle_sessions))
+        configurations = Configurations(directory)
+        configurations.note_origin()
+        results = measure_all(options, Plan(setup, options.seconds, options.idle_sessions), configurations)
+    if options.write:
+        known = {"repeat it": repeat(options), **facts(len(CORES), taking_part)}
+        write(options.write, results, known, configurations.markdown())
+    return results
+
+
+def repeat(options: argparse.Namespace) -> str:
+    """How to take the same once more."""
+    counts = f"--rounds {options.rounds} --seconds {options.seconds} --idle-sessions {options.idle_sessions}"
+    page = options.write.name if options.write.is_absolute() else options.write
+    return f"`.venv/bin/python loadtest/compare.py {counts} --write {page}`"
 
 
 def publish(results: Sequence[RowResult], target: str | None) -> None:
@@ -187,6 +219,8 @@ def publish(results: Sequence[RowResult], target: str | None) -> None:
         print(document)
         return
     print(markdown(results))
+    if timed := [each for each in results if each.has_figures]:
+        print("\nMilliseconds, by percentile:\n", latency_table(timed), sep="\n")
     if target:
         Path(target).write_text(document + "\n")
 

@@ -2,7 +2,7 @@
 
 Unless a measurement asks for more, none of them checks its backends or ends an idle
 session; each has one worker, three backends (one for idle sessions) and round robin.
-In http mode:
+Pen and the Python forwarders know tcp alone. In http mode:
 
 - Each keeps up to POOL_SIZE idle connections per backend and uses them for any client.
   HAProxy needs `http-reuse always` for that: under `safe`, its default, the first
@@ -250,6 +250,17 @@ def gproxy_config(setup: Setup, port: int) -> str:
 def caddy_config(setup: Setup, port: int) -> str:
     backends = " ".join(f"127.0.0.1:{each}" for each in setup.backends)
     return CADDY_CONF.format(port=port, backends=backends, pool_size=POOL_SIZE)
+
+
+def pen_config(setup: Setup, port: int) -> str:
+    """Its arguments; it is not needed as a file. -r: round robin, else a client stays with its backend."""
+    backends = " ".join(f"127.0.0.1:{each}" for each in setup.backends)
+    return f"-f -r -x {setup.connections} -c {setup.connections} 127.0.0.1:{port} {backends}\n"
+
+
+def forwarder_config(setup: Setup, port: int) -> str:
+    """Of the Python forwarders: see forwarding.py."""
+    return "".join(f"127.0.0.1:{each}\n" for each in (port, *setup.backends))
 
 
 def stream_module() -> Path | None:

@@ -2,7 +2,7 @@
 
     sh etc/bootstrap.sh graphite
     .venv/bin/python loadtest/graphite_demo.py
-    .venv/bin/python loadtest/graphite_demo.py --port 0 --origin-port 0 --page-port 0 --rate 100
+    .venv/bin/python loadtest/graphite_demo.py --port 0 --origin-port 0 --admin-port 0 --page-port 0 --rate 100
 
 Everything listens on 127.0.0.1 and is gone after Ctrl-C.
 
@@ -74,7 +74,8 @@ def _demo(directory: Path, options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _balancer(options: argparse.Namespace, statsd_port: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`gproxy demo`, what it says to try printed, and its port."""
-    ports = [f"--port={options.port}", f"--origin-port={options.origin_port}", f"--statsd-port={statsd_port}"]
+    ports = [f"--port={options.port}", f"--origin-port={options.origin_port}", f"--admin-port={options.admin_port}"]
+    ports.append(f"--statsd-port={statsd_port}")
     # A session of its own: Ctrl-C is for us, and it ends before StatsD does. Should we be killed, it ends too.
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "gproxy", "demo", *ports],
@@ -139,6 +140,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="gproxy demo with its metrics in Graphite")
     parser.add_argument("--port", type=int, default=9000, help="the balancer's (default 9000, 0: any)")
     parser.add_argument("--origin-port", type=int, default=9100, help="the first origin's (default 9100, 0: any)")
+    parser.add_argument("--admin-port", type=int, default=9901, help="the dashboard's (default 9901, 0: any)")
     parser.add_argument("--page-port", type=int, default=9080, help="of the graphs (default 9080, 0: any)")
     parser.add_argument("--rate", type=float, default=20, help="requests per second (default 20)")
     return parser.parse_args()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs import POOL_SIZE, Setup
+from openloops import Pace, generator
 from origins import BACKENDS, BULK_BYTES, Holder, connections_accepted
 from processes import BenchError, cpu_of, rss_bytes
 from proxies import Kind, Proxy
@@ -23,7 +25,16 @@ BULK_CONNECTIONS = 4
 IDLE_BATCH = 250  # below every backlog
 MARGIN_SECONDS = 20.0  # a load generator that takes this much longer than asked is killed
 ANSWER_SECONDS = 10.0
+LATENCY_RATES = (1000, 3000)  # per second, below what the slowest contestant can do
+CHURN_RATE = 500
+MANY_RATE = 1000
+LATENCY_UNIT = "p99, ms"
+FORWARDERS = ("nginx", "pen", "gevent", "asyncio", "proxy.py")  # that know tcp
+# proxy.py cuts long bodies off where the backend closes, and each of its turns costs time for each open connection:
+# 5,000 of them take it most of an hour.
+STURDY = FORWARDERS[:-1]
 MEMORY_SETTLE_SECONDS = 1.0
+CORES = os.sched_getaffinity(0)  # before compare.py keeps itself to one
 BULK_CLIENT = Path(__file__).with_name("bulkclient.py")
 TRACED_SCRIPT = Path(__file__).with_name("traced.lua")
 
@@ -58,8 +69,9 @@ class Sample:
 
     cost: float
     work: float
-    total: float  # CPU seconds, or bytes of RSS growth
+    total: float  # CPU seconds, or bytes of RSS growth, or the milliseconds of the slowest request
     seconds: float
+    figures: dict[str, float] = field(default_factory=dict)  # microseconds of the latency's percentiles
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,18 @@ class Row:
     goal: float | None
     measure: Callable[[Kind, Plan], Sample]
     baseline: str = "haproxy"
+    others: tuple[str, ...] = ("nginx",)  # beside the baseline and gproxy
+    workers: int | None = None  # of each proxy, where they are what the row is about
 
     @property
     def proxies(self) -> tuple[str, ...]:
         """Those that take part."""
-        return (self.baseline, "nginx", "gproxy")
+        return (self.baseline, *self.others, "gproxy")
+
+    @property
+    def of_latency(self) -> bool:
+        """Its cost is a time that clients wait, and no work of the proxy."""
+        return self.unit == LATENCY_UNIT
 
 
 @dataclass(frozen=True)
@@ -234,8 +253,53 @@ def open_sessions(port: int, holder: Holder, count: int, clients: list[socket.so
         holder.accept(batch)
 
 
+def measure_latency(mode: str, pace: Pace) -> Callable[[Kind, Plan], Sample]:
+    """The percentiles at a fixed rate; openloop.py says what is counted."""
+
+    def measure(kind: Kind, plan: Plan) -> Sample:
+        with kind.start(replace(plan.setup, mode=mode)) as proxy:
+            warm(proxy.port)
+            with generator(proxy.port, pace, plan.seconds) as load:
+                timing = load.run()
+        figures = timing.figures
+        return Sample(figures["p99"] / 1e3, timing.requests, figures["max"] / 1e3, timing.seconds, figures)
+
+    return measure
+
+
+def measure_paced(mode: str, pace: Pace) -> Callable[[Kind, Plan], Sample]:
+    """CPU time per request while they come at a fixed rate; the connections are there before."""
+
+    def measure(kind: Kind, plan: Plan) -> Sample:
+        connections = pace.connections or plan.idle_sessions
+        with kind.start(replace(plan.setup, mode=mode)) as proxy:
+            warm(proxy.port)
+            with generator(proxy.port, replace(pace, connections=connections), plan.seconds) as load:
+                before = cpu_of(proxy.pid)
+                timing = load.run()
+                spent = cpu_of(proxy.pid).since(before)
+        return Sample(1e6 * spent / timing.requests, timing.requests, spent, timing.seconds, timing.figures)
+
+    return measure
+
+
+def warm(port: int) -> None:
+    wait_answering(port)
+    Load()(port, 1)
+
+
+def measure_workers(workers: int) -> Callable[[Kind, Plan], Sample]:
+    """As http-keepalive, but nothing holds the proxy to one core."""
+
+    def measure(kind: Kind, plan: Plan) -> Sample:
+        with kind.start(replace(plan.setup, mode="http", core=None, workers=workers)) as proxy:
+            return costed(proxy, Load(), plan.seconds, 1e6)
+
+    return measure
+
+
 TCP_ROWS = (
-    Row("message", "tcp message", "CPU us/request", 1.20, 1.00, measure_tcp(Load())),
+    Row("message", "tcp message", "CPU us/request", 1.20, 1.00, measure_tcp(Load()), others=FORWARDERS),
     Row(
         "connection",
         "tcp connection per request",
@@ -243,10 +307,11 @@ TCP_ROWS = (
         1.60,
         1.20,
         measure_tcp(Load(headers=("Connection: close",))),
+        others=FORWARDERS,
     ),
-    Row("bulk", "bulk, 64 MiB bodies", "CPU ms/GB", 0.90, 0.60, measure_bulk(64 << 10)),
+    Row("bulk", "bulk, 64 MiB bodies", "CPU ms/GB", 0.90, 0.60, measure_bulk(64 << 10), others=STURDY),
     Row("bulk-tuned", "bulk, HAProxy's pipes raised to 1 MiB", "CPU ms/GB", None, None, measure_bulk(1 << 20)),
-    Row("idle", "RSS per idle tcp session", "KB", 1.00, 0.50, measure_idle),
+    Row("idle", "RSS per idle tcp session", "KB", 1.00, 0.50, measure_idle, others=STURDY),
 )
 
 
@@ -270,4 +335,27 @@ HTTP_ROWS = (
     replace(http_row("caddy", "keep-alive against Caddy", SHORTEST), must=0.60, goal=0.35, baseline="caddy"),
 )
 
-ROWS = {row.name: row for row in (*TCP_ROWS, *HTTP_ROWS)}
+
+def paced_rows(mode: str, prefix: str, others: tuple[str, ...]) -> tuple[Row, ...]:
+    """Fixed rates: their costs have no budget."""
+    many, churn = Pace(MANY_RATE, connections=0), Pace(CHURN_RATE, new=True)
+    return (
+        Row(f"{prefix}many", f"{mode}, many connections, {MANY_RATE} requests/s", "CPU us/request", None, None,
+            measure_paced(mode, many), others=tuple(name for name in others if name != "proxy.py")),
+        Row(f"{prefix}churn", f"{mode}, {CHURN_RATE} new connections/s", "CPU us/request", None, None,
+            measure_paced(mode, churn), others=others),
+        *(Row(f"{prefix}latency-{rate}", f"{mode}, {rate} requests/s", LATENCY_UNIT, None, None,
+              measure_latency(mode, Pace(rate)), others=("direct", *others)) for rate in LATENCY_RATES),
+    )  # fmt: skip
+
+
+def workers_row(workers: int) -> Row:
+    plural = "worker" if workers == 1 else "workers"
+    return Row(f"workers-{workers}", f"http keep-alive, {workers} {plural}", "CPU us/request", None, None,
+               measure_workers(workers), workers=workers)  # fmt: skip
+
+
+PACED_ROWS = (*paced_rows("tcp", "", FORWARDERS), *paced_rows("http", "http-", ("nginx", "caddy")))
+WORKERS_ROWS = tuple(workers_row(count) for count in (1, 2, 4, 8, 16) if count in (1, 2) or count < len(CORES))
+
+ROWS = {row.name: row for row in (*TCP_ROWS, *HTTP_ROWS, *PACED_ROWS, *WORKERS_ROWS)}

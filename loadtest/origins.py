@@ -26,7 +26,7 @@ worker_processes 1;
 worker_rlimit_nofile {files};
 pid {directory}/origin.pid;
 error_log {directory}/origin-error.log error;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     log_format outcome "$status $request_completion";

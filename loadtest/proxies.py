@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import shutil
 import sys
 import time
@@ -10,10 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs import Setup, caddy_config, gproxy_config, haproxy_config, nginx_config, stream_module
+from configs import (
+    Setup,
+    caddy_config,
+    forwarder_config,
+    gproxy_config,
+    haproxy_config,
+    nginx_config,
+    pen_config,
+    stream_module,
+)
 from processes import Child, MissingToolError, free_port, running
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
 SETTLE_SECONDS = 0.2  # what a proxy still does after its port accepts
 
 
@@ -57,6 +69,14 @@ class Kind:
         return setup.directory / f"{self.name}.log"
 
 
+class Direct(Kind):
+    """No proxy at all: what the load generator and the origin take by themselves. It has no CPU time of its own."""
+
+    @contextlib.contextmanager
+    def start(self, setup: Setup) -> Iterator[Proxy]:
+        yield Proxy(self.name, os.getpid(), setup.backends[0])
+
+
 def haproxy_command(path: Path) -> Sequence[str]:
     return ["haproxy", "-db", "-f", str(path)]
 
@@ -72,13 +92,27 @@ def caddy_command(path: Path) -> Sequence[str]:
     return ["env", *home, "caddy", "run", "--adapter", "caddyfile", "--config", str(path)]
 
 
+def pen_command(path: Path) -> Sequence[str]:
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    return ["pen", *user, *path.read_text().split()]
+
+
+def forwarder(name: str) -> Callable[[Path], Sequence[str]]:
+    return lambda path: [sys.executable, str(HERE / f"forward_{name}.py"), str(path)]
+
+
 def kinds(gproxy: Sequence[str]) -> dict[str, Kind]:
     """Those that gproxy is measured against go first."""
     program = gproxy or [sys.executable, "-m", "gproxy"]
     known = (
+        Direct("direct", lambda *_: "", lambda _: []),
         Kind("haproxy", haproxy_config, haproxy_command),
         Kind("caddy", caddy_config, caddy_command),
         Kind("nginx", nginx_config, nginx_command),
+        Kind("pen", pen_config, pen_command),
+        Kind("gevent", forwarder_config, forwarder("gevent")),
+        Kind("asyncio", forwarder_config, forwarder("asyncio")),
+        Kind("proxy.py", forwarder_config, forwarder("proxypy")),
         Kind("gproxy", gproxy_config, lambda path: [*program, str(path)]),
     )
     return {kind.name: kind for kind in known}
@@ -90,6 +124,7 @@ PACKAGES = {
     "nginx": "nginx-light libnginx-mod-stream",
     "haproxy": "haproxy",
     "caddy": "caddy",
+    "pen": "pen",
     "ab": "apache2-utils",
 }
 
@@ -103,3 +138,5 @@ def check_tools(names: Sequence[str]) -> None:
         raise MissingToolError(f"missing: {', '.join(missing)}. On Debian: apt-get install {packages}")
     if "nginx" in names:
         stream_module()
+    if "proxy.py" in names and importlib.util.find_spec("proxy") is None:
+        raise MissingToolError(f"missing: proxy.py. {sys.executable} -m pip install proxy.py")

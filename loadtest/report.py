@@ -32,6 +32,20 @@ class RowResult:
         costs = [each.cost for each in self.rounds[proxy] if isinstance(each, Sample)]
         return (min(costs), max(costs)) if costs else None
 
+    def figure(self, proxy: str, name: str) -> float | None:
+        """The median over the rounds."""
+        found = [each.figures[name] for each in self.rounds[proxy] if isinstance(each, Sample) and name in each.figures]
+        return statistics.median(found) if found else None
+
+    def rate(self, proxy: str) -> float | None:
+        """Units of work per second, the median over the rounds."""
+        rates = [each.work / each.seconds for each in self.rounds[proxy] if isinstance(each, Sample)]
+        return statistics.median(rates) if rates else None
+
+    @property
+    def has_figures(self) -> bool:
+        return any(self.figure(proxy, "p50") is not None for proxy in self.rounds)
+
     def ratio(self, proxy: str) -> float | None:
         """Median of the ratios within each round: neighbours in time share the machine's mood."""
         pairs = zip(self.rounds[proxy], self.rounds.get(self.row.baseline, []), strict=False)
@@ -82,15 +96,40 @@ def markdown(results: Sequence[RowResult]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(result, proxy) for result in results for proxy in result.rounds]
+    return "\n".join([*lines, *_notes(results)])
+
+
+def _notes(results: Sequence[RowResult]) -> list[str]:
     notes = [
         f"- {result.row.name}, {proxy}, {reason}"
         for result in results
         for proxy in result.rounds
         for reason in dict.fromkeys(result.invalid(proxy))
     ]
-    if notes:
-        lines += ["", "Invalid measurements:", "", *notes]
-    return "\n".join(lines)
+    return ["", "Invalid measurements:", "", *notes] if notes else []
+
+
+def latency_table(results: Sequence[RowResult]) -> str:
+    """Milliseconds; and below it each measurement that doesn't count."""
+    lines = [
+        "| load | proxy | p50 | p90 | p99 | p99.9 | max | of the p99, the generator's own lateness |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for proxy in result.rounds:
+            figures = [result.figure(proxy, name) for name in ("p50", "p90", "p99", "p999", "max", "late")]
+            cells = [_number(None if each is None else each / 1000, "{:.2f}") for each in figures]
+            lines.append(f"| {result.row.title} | {proxy} | {' | '.join(cells)} |")
+    return "\n".join([*lines, *_notes([each for each in results if each.row.of_latency])])
+
+
+def workers_table(results: Sequence[RowResult]) -> str:
+    lines = ["| workers | proxy | requests/s | CPU us/request |", "|---|---|---|---|"]
+    for result in results:
+        for proxy in result.rounds:
+            rate, cost = _number(result.rate(proxy), "{:.0f}"), _number(result.cost(proxy))
+            lines.append(f"| {result.row.workers} | {proxy} | {rate} | {cost} |")
+    return "\n".join([*lines, *_notes(results)])
 
 
 def as_json(results: Sequence[RowResult]) -> list[dict[str, Any]]:

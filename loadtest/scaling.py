@@ -41,7 +41,8 @@ from pathlib import Path
 from clients import RequestFailed, fetch
 from compare import alone, names_of, positive, raise_file_limit, work_directory
 from configs import Setup
-from measure import Load, costed
+from measure import Plan as LoadPlan
+from measure import measure_workers as with_workers
 from origins import BULK_FILE, http_origin
 from processes import BenchError, Child, MissingToolError, free_port, running, wait_until
 from proxies import Kind, check_tools, kinds
@@ -118,8 +119,7 @@ def measure_nginx(plan: Plan) -> Result:
 def worker_ratio(plan: Plan, kind: Kind, ports: tuple[int, ...]) -> float:
     costs = []
     for workers in (1, 2):
-        with kind.start(replace(plan.setup(ports), workers=workers)) as proxy:
-            sample = costed(proxy, Load(), plan.seconds, 1e6)
+        sample = with_workers(workers)(kind, LoadPlan(plan.setup(ports), plan.seconds, SESSIONS))
         note(
             f"{kind.name}, {workers} worker(s): {sample.cost:.1f} CPU us/request, {sample.work / sample.seconds:.0f}/s"
         )

@@ -8,4 +8,9 @@ state.py        what is: documents for reads
 changes.py      what is to be: writes
 openapi.py      the table as an OpenAPI document
 server.py       sockets and bounds
+page.py         the dashboard, a page with scripts (static/)
+history.py      the last ten minutes, a sample every other second
+flips.py        the last changes
+recorder.py     keeps both, and hands them over to the next steward (keepsake.py)
+streams.py      tells clients what is new
 """

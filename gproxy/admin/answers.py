@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 JSON: Final = "application/json"
+
+
+class Streamed(Protocol):
+    """A body that comes bit by bit."""
+
+    patience: Any  # the time that the client has left
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +27,7 @@ class Answer:
     body: bytes
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Streamed | None = None  # in the place of the body, for as long as the client likes
 
     @property
     def status_line(self) -> str:

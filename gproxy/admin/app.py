@@ -18,9 +18,9 @@ from urllib.parse import parse_qsl, unquote
 from gevent import Timeout
 
 from gproxy.admin import guard
-from gproxy.admin.answers import Answer, ApiError
+from gproxy.admin.answers import Answer, ApiError, Streamed
 from gproxy.admin.desk import Desk, Request
-from gproxy.admin.routes import ROUTES, Route
+from gproxy.admin.routes import PAGE, ROUTES, Route
 from gproxy.admin.schema import problem_with
 from gproxy.core.settings import AdminSettings
 
@@ -33,7 +33,7 @@ BODY_TIMEOUT = 5.0  # seconds for a body to come
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
-_ALWAYS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_ALWAYS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def names_in(path: str, route: Route) -> Mapping[str, str] | None:
@@ -65,24 +65,46 @@ class App:
         except Exception:
             log.exception("a defect of the admin API's, at %s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             answer = ApiError(500, "a defect of gproxy's; its log says more").answer()
-        length = str(len(answer.body))
-        fields = [("Content-Type", answer.content_type), ("Content-Length", length), *_ALWAYS, *answer.headers]
-        start_response(answer.status_line, fields)
+        fields = {"Content-Type": answer.content_type, **_ALWAYS, **dict(answer.headers)}
+        if answer.stream is not None:
+            return _streamed(answer, answer.stream, fields, environ, start_response)
+        if _is_known(fields.get("ETag"), environ):
+            start_response("304 Not Modified", [*fields.items()])
+            return []
+        start_response(answer.status_line, [*fields.items(), ("Content-Length", str(len(answer.body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
     def _answer(self, environ: Environ) -> Answer:
         guard.check_host(self._settings.bind, self._port, environ.get("HTTP_HOST", ""))
         route, names = find(environ["REQUEST_METHOD"], environ["gproxy.path"])
         writes = route.body is not None
-        guard.check(self._settings, self._port, environ, open_to_all=route.open_to_all, writes=writes)
+        guard.check(self._settings, self._port, environ, open_to_all=route.open_to_all, own_site=route.own_site)
         _check_accept(route, environ.get("HTTP_ACCEPT", "*/*"))
         body = _body(route, environ) if writes else None
         return route.handler(self._desk, Request(names, _query(route, environ), body, environ["gproxy.peer"]))
 
 
+def _streamed(
+    answer: Answer, stream: Streamed, fields: Mapping[str, str], environ: Environ, start_response: StartResponse
+) -> Iterable[bytes]:
+    """The server closes the stream when its client has gone, or has taken nothing for too long."""
+    start_response(answer.status_line, [*fields.items()])
+    if environ["REQUEST_METHOD"] == "HEAD":
+        stream.close()
+        return []
+    stream.patience = environ["gproxy.patience"]
+    return stream
+
+
+def _is_known(tag: str | None, environ: Environ) -> bool:
+    """Whether the client has what it asks for (RFC 9110, section 13.1.2)."""
+    known = environ.get("HTTP_IF_NONE_MATCH", "")
+    return tag is not None and tag in (each.strip().removeprefix("W/") for each in known.split(","))
+
+
 def find(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     """Who answers, and the names in the path. ApiError 404 or 405."""
-    matches = [(route, names) for route in ROUTES if (names := names_in(path, route)) is not None]
+    matches = [(route, names) for route in (*ROUTES, *PAGE) if (names := names_in(path, route)) is not None]
     if not matches:
         raise ApiError(404, f"there is nothing at {path[:200]!r}; /v1/openapi.json lists what there is")
     for route, names in matches:

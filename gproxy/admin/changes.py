@@ -46,7 +46,7 @@ def put_backend(desk: Desk, request: Request) -> Answer:
         line.weight = None if weight is None else int(weight)
     desk.shared.changed()
     wanted = ", ".join(f"{key} {'as configured' if value is None else value}" for key, value in request.body.items())
-    _say(request, "backend %s: %s", backend.label, wanted)
+    _say(desk, request, wanted, backend)
     backend.follow(line)
     return document(backend_document(desk, desk.totals.total(), backend))
 
@@ -66,7 +66,7 @@ def empty_pool(desk: Desk, request: Request) -> Answer:
 
 def put_log(desk: Desk, request: Request) -> Answer:
     level = request.body["level"]
-    _say(request, "log level: %s", level)
+    _say(desk, request, f"log level: {level}")
     logging.getLogger("gproxy").setLevel(level.upper())
     desk.tell(do="log", level=level)
     return document({"level": level})
@@ -74,14 +74,14 @@ def put_log(desk: Desk, request: Request) -> Answer:
 
 def reload(desk: Desk, request: Request) -> Answer:
     """The master reads its file when we have answered; /v1/state tells the generation, the log what was wrong."""
-    _say(request, "reload")
+    _say(desk, request, "reload")
     desk.tell_master(said="reload")
     return document({"done": "the master reads its configuration"}, 202)
 
 
 def _tell(desk: Desk, request: Request, words: str, do: str, **more: Any) -> Answer:
     backend = _backend(desk, request)
-    _say(request, "backend %s: %s", backend.label, words)
+    _say(desk, request, words, backend)
     desk.tell(do=do, upstream=backend.upstream.name, backend=backend.name, **more)
     return document({"done": f"the workers are told: {words}"})
 
@@ -90,5 +90,11 @@ def _backend(desk: Desk, request: Request) -> Backend:
     return desk.backend(request.names["upstream"], request.names["backend"])
 
 
-def _say(request: Request, message: str, *arguments: object) -> None:
-    log.warning("%s asked: " + message, request.who, *arguments)
+def _say(desk: Desk, request: Request, words: str, backend: Backend | None = None) -> None:
+    """In the log, and to who looks on."""
+    if backend is None:
+        log.warning("%s asked: %s", request.who, words)
+        desk.flipped("asked", words, who=request.who)
+    else:
+        log.warning("%s asked: backend %s: %s", request.who, backend.label, words)
+        desk.flipped("asked", words, backend.upstream.name, backend.name, who=request.who)

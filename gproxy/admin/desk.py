@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gproxy.admin.answers import ApiError
+from gproxy.admin.flips import Flip, Flips
+from gproxy.admin.history import History
 from gproxy.admin.questions import Questions
+from gproxy.admin.streams import Streams
 from gproxy.core.settings import Config
 from gproxy.shared import Shared, Totals
 from gproxy.upstream import Backend, Upstream
@@ -47,6 +50,9 @@ class Desk:
     upstreams: Mapping[str, Upstream]
     say: Callable[..., bool]  # tells the master; whether it was taken
     questions: Questions
+    history: History
+    flips: Flips
+    streams: Streams
     reload: Reload | None = None  # none so far
     ending: bool = False  # sessions end, and nobody new is served
     clock: Callable[[], float] = time.monotonic
@@ -61,6 +67,13 @@ class Desk:
             if backend.name == name:
                 return backend
         raise ApiError(404, f"upstream {upstream[:100]!r} has no backend {name[:100]!r}")
+
+    def flipped(
+        self, kind: str, what: str, upstream: str = "", backend: str = "", *, why: str = "", who: str = ""
+    ) -> None:
+        """Who looks on is told."""
+        self.flips.add(Flip(self.clock(), kind, what, upstream, backend, why, who))
+        self.streams.ring()
 
     def tell(self, **order: Any) -> None:
         """All workers, by way of the master."""

@@ -2,7 +2,7 @@
 
     Host        ours, or else a page of another site has had its name resolved to our address (DNS rebinding)
     token       where one is configured, and not for /v1/health
-    site        a write does not come from a page of another site
+    site        a write, or what takes one of few places, is not asked for by a page of another site
 
 A browser tells where a page comes from by Sec-Fetch-Site, and older ones by Origin; programs send neither. A write's
 body is of the type application/json, which a page of another site can't send without having asked, and we never allow.
@@ -22,12 +22,12 @@ from gproxy.core.settings import AdminSettings
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
-def check(settings: AdminSettings, port: int, fields: Mapping[str, Any], *, open_to_all: bool, writes: bool) -> None:
+def check(settings: AdminSettings, port: int, fields: Mapping[str, Any], *, open_to_all: bool, own_site: bool) -> None:
     """ApiError says why not. `fields` is a WSGI environment, `port` where we listen."""
     check_host(settings.bind, port, fields.get("HTTP_HOST", ""))
     if settings.token is not None and not open_to_all:
         _check_token(settings.token, fields.get("HTTP_AUTHORIZATION", ""))
-    if writes:
+    if own_site:
         _check_site(fields)
 
 
@@ -65,7 +65,7 @@ def _check_site(fields: Mapping[str, Any]) -> None:
     site = fields.get("HTTP_SEC_FETCH_SITE", "none")
     origin, host = fields.get("HTTP_ORIGIN"), fields.get("HTTP_HOST", "")
     if site not in ("none", "same-origin") or (origin is not None and origin.lower() != f"http://{host.lower()}"):
-        raise ApiError(403, "pages of other sites may not change anything here")
+        raise ApiError(403, "pages of other sites may not ask for this")
 
 
 def check_type(fields: Mapping[str, Any]) -> None:

@@ -28,10 +28,16 @@ class Entry:
     statuses: tuple[int, ...] = (200,)  # all with the same kind of answer
     content_type: str = JSON
     open_to_all: bool = False  # without the token
+    streams: bool = False  # it goes on and on
 
     @property
     def names(self) -> list[str]:
         return re.findall(r"\{(\w+)\}", self.path)
+
+    @property
+    def own_site(self) -> bool:
+        """Whether pages of other sites may not ask this: it changes something, or takes one of few places."""
+        return self.body is not None or self.streams
 
     @property
     def error_statuses(self) -> Iterator[int]:
@@ -42,8 +48,12 @@ class Entry:
             yield 404
         if self.query or self.body is not None:
             yield 400
+        if self.own_site:
+            yield 403
+        if self.streams:
+            yield 503
         if self.body is not None:
-            yield from (403, 408, 413, 415)
+            yield from (408, 413, 415)
         yield 406
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gproxy.admin import changes, explaining, openapi, state
+from gproxy.admin import changes, explaining, openapi, page, state
 from gproxy.admin.answers import Answer
 from gproxy.admin.desk import Desk, Request
 from gproxy.admin.openapi import Entry
@@ -42,8 +42,16 @@ ROUTES: Final = (
         handler=state.get_decisions, query={"last": number("integer", 1, 100)},
     ),
     Route(
+        "GET", "/v1/processes", "what the steward and each worker hold: memory, open files, greenlets, watchers",
+        state.PROCESSES, handler=state.get_processes,
+    ),
+    Route(
         "GET", "/v1/explain", "what became of the last requests and tcp sessions, and why", explaining.SCHEMA,
         handler=explaining.get_explain, query=explaining.QUERY,
+    ),
+    Route(
+        "GET", "/v1/stream", "server-sent events: the last ten minutes, then what is new", None,
+        handler=state.get_stream, content_type=state.EVENTS, streams=True,
     ),
     Route("GET", _BACKEND, "one backend", state.BACKEND, handler=state.get_backend),
     Route(
@@ -68,3 +76,9 @@ ROUTES: Final = (
         handler=changes.reload, body=changes.NOTHING, statuses=(202,),
     ),
 )  # fmt: skip
+
+# The dashboard is no part of the API. It has no data, so that it may ask who opens it for the token.
+PAGE: Final = tuple(
+    Route("GET", path, "the dashboard", None, handler=page.handler(name), content_type=kind, open_to_all=True)
+    for path, name, kind in page.FILES
+)

@@ -30,6 +30,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
     """One connection. `idle` once it has had an answer, and asks nothing new."""
 
     idle = False
+    _patience: Any = None  # the present request's
 
     def handle(self) -> None:
         self.server.handlers.add(self)
@@ -46,7 +47,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
     def handle_one_request(self) -> Any:
         """None, which ends the connection, when it takes too long."""
         result = None
-        with Timeout(_PATIENCE, False):
+        with Timeout(_PATIENCE, False) as self._patience:
             result = super().handle_one_request()
         return result
 
@@ -74,6 +75,7 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         environ: dict[str, Any] = super().get_environ()
         environ["gproxy.path"] = self.path.partition("?")[0]  # PATH_INFO does not tell %2F from a slash
         environ["gproxy.peer"] = peer_of(self.socket)
+        environ["gproxy.patience"] = self._patience
         return environ
 
     def log_error(self, message: str, *arguments: Any) -> None:
@@ -109,6 +111,7 @@ class AdminServer:
         """Who waits to be accepted is the next one's; who has been is still answered, for a moment."""
         for server in self._servers:
             server.close()
+        self.desk.streams.end()
         with Timeout(_LAST_ANSWERS, False):
             while any(not handler.idle for server in self._servers for handler in server.handlers):
                 gevent.sleep(_LOOK)

@@ -9,6 +9,8 @@ from gproxy import __version__
 from gproxy.admin import decisions
 from gproxy.admin.answers import Answer, document, whole_number
 from gproxy.admin.desk import OUTCOMES, Desk, Request
+from gproxy.admin.history import COLUMNS, LENGTH, PERIOD, STATES
+from gproxy.admin.processes import PROCESS, process_document
 from gproxy.admin.prometheus import CONTENT_TYPE, Family, exposition, gauge
 from gproxy.admin.schema import BOOLEAN, COUNT, SECONDS, STRING, array, obj, one_of, or_null
 from gproxy.core.health import Administrative, Operational
@@ -18,6 +20,9 @@ from gproxy.metrics import COUNTERS, BackendStats, ListenerStats, MetricsCollect
 from gproxy.upstream import Backend, Upstream
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+EVENTS: Final = "text/event-stream"
+
+Place = tuple[int, int]  # in the history, in the flips
 
 BACKEND: Final = obj(
     {
@@ -72,29 +77,51 @@ STATE: Final = obj(
 )
 HEALTH: Final = obj({"status": one_of("ok", "unavailable")})
 DECISIONS: Final = obj({"decisions": array(decisions.SCHEMA), "workers": COUNT, "answered": COUNT})
+PROCESSES: Final = obj({"processes": array(PROCESS), "workers": COUNT, "answered": COUNT})
 LOG: Final = obj({"level": one_of(*LEVELS)})
 
 
 def get_state(desk: Desk, _request: Request) -> Answer:
+    return document(state_document(desk))
+
+
+def state_document(desk: Desk) -> dict[str, Any]:
     total = desk.totals.total()
-    return document(
-        {
-            "version": __version__,
-            "master": desk.instance.master,
-            "uptime": round(desk.clock() - desk.instance.began, 3),
-            "generation": desk.instance.generation,
-            "reload": _reload(desk),
-            "ending": desk.ending,
-            "log_level": log_level(),
-            "sessions": total.active,
-            "max_connections": desk.config.max_connections,
-            "counters": {name: total.view[slot] for name, slot in COUNTERS},
-            "durations": {name: _buckets(getattr(total, f"{name}_time")) for name in DURATIONS},
-            "workers": [_worker(desk, slot) for slot in range(desk.config.workers)],
-            "listeners": [_listener(desk, total, listener) for listener in desk.config.listeners],
-            "upstreams": [_upstream(desk, total, upstream) for upstream in desk.upstreams.values()],
-        }
-    )
+    return {
+        "version": __version__,
+        "master": desk.instance.master,
+        "uptime": round(desk.clock() - desk.instance.began, 3),
+        "generation": desk.instance.generation,
+        "reload": _reload(desk),
+        "ending": desk.ending,
+        "log_level": log_level(),
+        "sessions": total.active,
+        "max_connections": desk.config.max_connections,
+        "counters": {name: total.view[slot] for name, slot in COUNTERS},
+        "durations": {name: _buckets(getattr(total, f"{name}_time")) for name in DURATIONS},
+        "workers": [_worker(desk, slot) for slot in range(desk.config.workers)],
+        "listeners": [_listener(desk, total, listener) for listener in desk.config.listeners],
+        "upstreams": [_upstream(desk, total, upstream) for upstream in desk.upstreams.values()],
+    }
+
+
+def get_stream(desk: Desk, _request: Request) -> Answer:
+    return Answer(200, b"", EVENTS, stream=desk.streams.open())
+
+
+def news_document(desk: Desk, place: Place | None) -> tuple[Place, dict[str, Any]]:
+    """What a stream tells next: samples and flips beyond a place, the place after them, and the state."""
+    history, flips = desk.history, desk.flips
+    samples_before, flips_before = place or (0, 0)
+    news = {
+        "now": round(desk.clock(), 3),
+        "samples": history.after(samples_before),
+        "flips": flips.after(flips_before),
+        "state": state_document(desk),
+    }
+    if place is None:
+        news |= {"period": PERIOD, "length": LENGTH, "columns": COLUMNS, "states": STATES, "strips": history.strips()}
+    return (history.number, flips.number), news
 
 
 def get_backend(desk: Desk, request: Request) -> Answer:
@@ -118,6 +145,19 @@ def get_decisions(desk: Desk, request: Request) -> Answer:
     answers = desk.questions.ask(desk.config.workers, ask="decisions", last=last)
     found = sorted((entry for answer in answers for entry in answer), key=_ago)[:last]
     return document({"decisions": found, "workers": desk.config.workers, "answered": len(answers)})
+
+
+def get_processes(desk: Desk, _request: Request) -> Answer:
+    """The steward, and the workers that answer in time."""
+    answers = desk.questions.ask(desk.config.workers, ask="process")
+    found = [process_document("steward", 0), *(entry for answer in answers for entry in answer)]
+    return document(
+        {
+            "processes": sorted(found, key=lambda entry: (len(entry["process"]), entry["process"])),
+            "workers": desk.config.workers,
+            "answered": len(answers),
+        }
+    )
 
 
 def get_log(_desk: Desk, _request: Request) -> Answer:

@@ -15,8 +15,8 @@ from gproxy.ctl.words import printable
 _NOT_FOUND: Final = 1
 _DESCRIPTION: Final = """\
 Says of requests and tcp sessions which backends could serve, why each other could not, what the policy went by, how
-the connection was had, each try and why it came to nothing, the timers, and how it ended. The last thousand of each
-worker are known, and those under way.
+the connection was had, each try and why it came to nothing, the timers, and how it ended. The last thousand or more of
+each worker are known, and those under way.
 """
 _EPILOG: Final = "exit status: 0 done; 1 nothing is known of it, or refused, or failed; 2 a wrong command line"
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     elif found:
         print(prose.stories(document))
     if options.what is not None and not found:
-        kept = "only the last thousand of each worker are kept"
+        kept = "each worker keeps its last thousand or so"
         print(f"gproxy: nothing is known of {printable(options.what)}; {kept}", file=sys.stderr)
         return _NOT_FOUND
     return 0
@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
         " (default: any)",
     )  # fmt: skip
     found.add_argument("--last", metavar="N", type=int, default=20, help="how many at most, 1 to 100 (default 20)")
-    found.add_argument("--failed", action="store_true", help="only what ended badly, or was tried more than once")
+    found.add_argument(
+        "--failed", action="store_true", help="only what ended badly, or took more than one try or a wait"
+    )
     found.add_argument("--json", action="store_true", help="the API's document, for scripts")
     target.add_options(found)
     return found

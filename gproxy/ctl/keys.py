@@ -19,11 +19,17 @@ class Keys:
         self._fd = fd
 
     def __enter__(self) -> Keys:
-        self._before = termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd)
+        self.begin()
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        self._before = termios.tcgetattr(self._fd)
+        tty.setcbreak(self._fd)
+
+    def end(self) -> None:
         termios.tcsetattr(self._fd, termios.TCSAFLUSH, self._before)
 
     def wait(self, seconds: float) -> str | None:

@@ -93,6 +93,7 @@ def _live(client: Client, console: Console, interval: float) -> int:
     watched, screen = Watched(client), view.Screen()
     try:
         with Keys(sys.stdin.fileno()) as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+            signal.signal(signal.SIGTSTP, lambda *_: _suspend(live, keys))
             while True:
                 _look(watched, screen)
                 due = time.monotonic() + interval
@@ -105,6 +106,15 @@ def _live(client: Client, console: Console, interval: float) -> int:
                         return 0
     except (KeyboardInterrupt, EOFError):
         return 0
+
+
+def _suspend(live: Live, keys: Keys) -> None:
+    """Ctrl-Z: the shell gets its terminal, and we get ours again when it lets us go on."""
+    live.stop()
+    keys.end()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    keys.begin()
+    live.start()
 
 
 def _look(watched: Watched, screen: view.Screen) -> None:

@@ -130,12 +130,12 @@ def plain_server(context: HttpContext) -> ServePlain:
             session.cut_off = Exchange(session, method, target, block, request_id, size, so_far)
             raise
         session.lent = None
-        lasted, sent = clock() - began, len(answer)
-        waiting.append((size, sent, status, answered - began, lasted, session.peer, uses, began - idle_since, choice))
+        sent, ended = len(answer), clock()
+        waiting.append((size, sent, status, answered, ended, session.peer, uses, idle_since, choice))
         if len(waiting) >= AT_ONCE:
             add_up()
         if context.access_log is not None:
-            server = context.server
+            lasted, server = ended - began, context.server
             context.access_log.plain(
                 session.name, context.name, upstream.name, backend.name, time() - lasted, answered - began, lasted,
                 status, size, sent, len(sessions), server.limit.active if server is not None else 0,

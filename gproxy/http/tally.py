@@ -25,16 +25,18 @@ class PlainTally:
         """Bring the counters up to date."""
         waiting, view, base = self.waiting, self._view, self._base
         record_time = self._response_time.record
-        bytes_in = bytes_out = 0
-        for size, sent, status, seconds, _, _, _, _, _ in waiting:
+        bytes_in = bytes_out = errors = 0
+        for size, sent, status, answered, _, _, _, _, choice in waiting:
             bytes_in += size
             bytes_out += sent
             view[base + status // 100] += 1
-            record_time(seconds)
+            record_time(answered - choice[0])
+            if status >= 500:
+                errors += 1
         view[Slot.BYTES_IN] += bytes_in
         view[Slot.BYTES_OUT] += bytes_out
         view[base + ListenerStats.REQUESTS] += len(waiting)
-        self._stories.keep_plain(waiting)
+        self._stories.keep_plain(waiting, errors)
         waiting.clear()
 
     def __repr__(self) -> str:

@@ -35,6 +35,10 @@ class Greenlets:
         """Run it when the hub has done what it is at."""
         self._hub.loop.run_callback(self._one().switch, work, args)
 
+    @property
+    def resting(self) -> int:
+        return len(self._resting)
+
     def close(self) -> None:
         """Keep none any more."""
         self._open = False

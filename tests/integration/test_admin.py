@@ -1,11 +1,13 @@
 """The admin API of a gproxy of two workers: what it shows, and that what it changes takes effect everywhere."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
@@ -115,8 +117,9 @@ def test_a_weight_counts_and_null_takes_it_back(proxy, admin):
     eventually(lambda: served_by(proxy).count("one") < REQUESTS - 4, 20)
 
 
-def test_what_is_changed_while_a_reload_is_on_its_way_stays(proxy, admin, tmp_path):
-    """The new generation has copied the board before it."""
+@contextlib.contextmanager
+def changed_amid_a_reload(proxy, admin, tmp_path):
+    """The new generation has copied the board before it; its processes are ready after the block only."""
     (tmp_path / "slow.py").write_text(
         "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\ndef choose(backends, _request):\n"
         "    return backends[0]\n"
@@ -125,10 +128,40 @@ def test_what_is_changed_while_a_reload_is_on_its_way_stays(proxy, admin, tmp_pa
     admin.change("POST", "/v1/reload", {})
     proxy.wait_for_log("reloading")
     admin.change("PUT", BACKEND + "one", {"administrative": "maint"})
+    yield
     (tmp_path / "go").touch()
+
+
+def test_what_is_changed_while_a_reload_is_on_its_way_stays(proxy, admin, tmp_path):
+    with changed_amid_a_reload(proxy, admin, tmp_path):
+        pass
     eventually(lambda: admin.get("/v1/state")["generation"] == 2, 20)
     assert admin.backend("one")["administrative"] == "maint"
     serve_soon(proxy, {"two"})
+
+
+@pytest.mark.parametrize("then", ["another reload", "the new steward's death"])
+def test_it_stays_though_the_next_steward_could_not_take_it_over(proxy, admin, tmp_path, then):
+    """Because the one before it had not ended yet."""
+    before = proxy.processes()["steward"]
+    with changed_amid_a_reload(proxy, admin, tmp_path):
+        os.kill(before, signal.SIGSTOP)
+    eventually(lambda: reloads(proxy) == 1, 20)
+    if then == "another reload":
+        proxy.signal(signal.SIGHUP)
+        eventually(lambda: reloads(proxy) == 2, 20)
+    else:
+        stewards = set(children_called(proxy, "gproxy-steward")) - {before}
+        os.kill(*stewards, signal.SIGKILL)
+        eventually(lambda: set(children_called(proxy, "gproxy-steward")) - {before} - stewards, 20)
+    os.kill(before, signal.SIGCONT)
+    assert admin.backend("one")["administrative"] == "maint"
+    serve_soon(proxy, {"two"})
+
+
+def children_called(proxy, name):
+    children = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name]
 
 
 def test_an_ejected_backend_serves_nobody_until_it_is_readmitted(proxy, admin):
@@ -172,6 +205,31 @@ def test_decisions_of_a_worker_that_stands_still_are_left_out(proxy, admin):
         found = admin.get("/v1/decisions")
     assert (found["workers"], found["answered"]) == (2, 1)
     assert {decision["worker"] for decision in found["decisions"]} == {1}
+
+
+def test_what_processes_hold_returns_to_what_it_was(proxy, admin):
+    def held():
+        found = admin.get("/v1/processes")
+        assert found["answered"] == found["workers"] == 2
+        return {each["process"]: each for each in found["processes"]}
+
+    def sums(name):
+        return sum(each[name] for each in held().values())
+
+    admin.get("/v1/processes")
+    before = {name: sums(name) for name in ("sessions", "open_files", "watchers")}
+    assert list(held()) == ["steward", "worker0", "worker1"]
+    assert {name: each["pid"] for name, each in held().items()} == proxy.processes()
+    assert all(each["resident_bytes"] > 10_000_000 for each in held().values())
+    clients = [proxy.connect("web") for _ in range(20)]
+    try:
+        eventually(lambda: sums("sessions") == 20)
+        assert sums("open_files") >= before["open_files"] + 20
+        assert sums("watchers") >= before["watchers"] + 20
+    finally:
+        for client in clients:
+            client.close()
+    eventually(lambda: {name: sums(name) for name in before} == before, 20, what=f"as before: {before}")
 
 
 def test_another_log_level_is_for_all_processes(proxy, admin):

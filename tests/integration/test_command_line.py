@@ -89,6 +89,6 @@ def test_a_number_of_workers_that_cannot_be(tmp_path):
     assert "workers: must be a whole number from 1 to 256, not '0'; auto is one for each core" in said
 
 
-@pytest.mark.parametrize("option", ["--port", "--origin-port"])
+@pytest.mark.parametrize("option", ["--port", "--origin-port", "--admin-port"])
 def test_a_wrong_port_of_the_demo(tmp_path, option):
     assert "'65536' is not a port" in refused(tmp_path, "demo", option, "65536")

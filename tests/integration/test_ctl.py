@@ -104,7 +104,7 @@ def test_drain_waits_for_the_last_connection_while_others_are_served(tmp_path, p
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, env=command_environ(), cwd=tmp_path, text=True)
         try:
             eventually(lambda: served_by(proxy, {"two"}, "raw"), 20)
-            assert admin.backend("one", "any")["active"] == 1
+            eventually(lambda: admin.backend("one", "any")["active"] == 1, 20, what="only ours is left")
             assert waiting.poll() is None
             client.close()
             eventually(lambda: served_by(proxy, {"two"}, "raw") and waiting.poll() is not None, 20)

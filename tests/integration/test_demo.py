@@ -22,7 +22,7 @@ class Demo:
 
     def __init__(self, directory: Path):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gproxy", "demo", "--port", "0", "--origin-port", "0"],
+            [sys.executable, "-m", "gproxy", "demo", "--port", "0", "--origin-port", "0", "--admin-port", "0"],
             cwd=directory, env=command_environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip

@@ -193,7 +193,7 @@ def test_a_tcp_session_by_its_clients_address(pair):
 
 def test_what_is_not_known(pair):
     done = run(pair, "no-such-id")
-    kept = "only the last thousand of each worker are kept"
+    kept = "each worker keeps its last thousand or so"
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"gproxy: nothing is known of no-such-id; {kept}\n"
 

@@ -1,6 +1,5 @@
 """loadtest/graphite_demo.py: one command, a page of pictures, and nothing is left after it."""
 
-import os
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.ends import TIMEOUT
+from tests.support.family import family
 from tests.support.poll import eventually
 from tests.support.proxy import TOP, command_environ
 
@@ -29,6 +29,7 @@ def demo(tmp_path):
         str(TOP / "loadtest/graphite_demo.py"),
         "--port=0",
         "--origin-port=0",
+        "--admin-port=0",
         "--page-port=0",
     ]
     with (tmp_path / "out").open("wb") as out:
@@ -46,19 +47,6 @@ def demo(tmp_path):
 def fetch(url):
     with urlopen(url, timeout=TIMEOUT) as answer:
         return answer.read()
-
-
-def family(directory):
-    """The demo's processes, which have inherited TMPDIR from it."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as environ:
-                if f"TMPDIR={directory}\0".encode() in environ.read():
-                    found.add(int(pid))
-        except OSError:  # gone, or not ours
-            pass
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])

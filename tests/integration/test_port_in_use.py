@@ -42,11 +42,11 @@ def test_an_address_that_is_not_ours(tmp_path):
     assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in refused(tmp_path, "192.0.2.1:9000")
 
 
-@pytest.mark.parametrize("option", ["--port", "--origin-port"])
+@pytest.mark.parametrize("option", ["--port", "--origin-port", "--admin-port"])
 def test_a_port_of_the_demo(tmp_path, option):
     with listening() as other:
         port = other.getsockname()[1]
-        done = gproxy(tmp_path, "demo", "--port", "0", "--origin-port", "0", option, str(port))
+        done = gproxy(tmp_path, "demo", "--port", "0", "--origin-port", "0", "--admin-port", "0", option, str(port))
         assert done.returncode == 2
         assert f"cannot listen on 127.0.0.1:{port}: address already in use" in done.stderr
         assert "Traceback" not in done.stderr

@@ -22,7 +22,7 @@ upstreams:
     backends: [{name: b1, address: "${B1}"}]
 """
 
-DEMO = ("demo", "--port", "0", "--origin-port", "0")
+DEMO = ("demo", "--port", "0", "--origin-port", "0", "--admin-port", "0")
 both = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.admin import Admin
 from tests.support.origin import Origin
 from tests.support.poll import eventually
-from tests.support.proxy import Gproxy, command_environ, gproxy
+from tests.support.proxy import Gproxy, command_environ, gproxy, wait_until_stopped
 
 CONFIG = """
 admin: {{bind: "127.0.0.1:{port}"}}
@@ -44,14 +44,14 @@ class Terminal:
     """top in one of 80 columns and 24 rows."""
 
     def __init__(self, *arguments):
-        self._ours, self._theirs = pty.openpty()
-        ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        self._ours, self.theirs = pty.openpty()
+        ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
         os.set_blocking(self._ours, False)
         self._shown = ""
-        self.before = termios.tcgetattr(self._theirs)
+        self.before = termios.tcgetattr(self.theirs)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gproxy", "top", "--interval", "100ms", *arguments],
-            stdin=self._theirs, stdout=self._theirs, stderr=subprocess.PIPE, env=command_environ({"TERM": "xterm"}),
+            stdin=self.theirs, stdout=self.theirs, stderr=subprocess.PIPE, env=command_environ({"TERM": "xterm"}),
             text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -62,7 +62,7 @@ class Terminal:
         self.process.kill()
         self.process.communicate(timeout=20)
         os.close(self._ours)
-        os.close(self._theirs)
+        os.close(self.theirs)
 
     def wait_for(self, pattern):
         """It is shown from now on, sooner or later."""
@@ -80,7 +80,7 @@ class Terminal:
     def ended(self):
         """Its exit status and what it says, with the terminal as it was."""
         eventually(lambda: (self._read(), self.process.poll() is not None)[1], 20)
-        assert termios.tcgetattr(self._theirs) == self.before
+        assert termios.tcgetattr(self.theirs) == self.before
         return self.process.returncode, self.process.stderr.read()
 
     def _read(self):
@@ -118,6 +118,18 @@ def test_a_signal_ends_it_and_leaves_the_terminal_as_it_was(proxy, number, statu
         terminal.wait_for("app/one")
         terminal.process.send_signal(number)
         assert terminal.ended() == (status, "")
+
+
+def test_it_can_be_suspended(proxy):
+    with Terminal(*at(proxy)) as terminal:
+        terminal.wait_for("app/one")
+        terminal.process.send_signal(signal.SIGTSTP)
+        wait_until_stopped(terminal.process.pid)
+        assert termios.tcgetattr(terminal.theirs) == terminal.before
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.wait_for("app/one")
+        terminal.press("q")
+        assert terminal.ended() == (0, "")
 
 
 def test_a_gproxy_that_goes_away_and_comes_back(tmp_path, origin):

@@ -96,6 +96,11 @@ def marked(mark: bytes, method: bytes, body: bytes, size: int) -> bytes:
     return (line * (size // len(line) + 1))[:size]
 
 
+def upload_of(mark: bytes, size: int) -> bytes:
+    """A request's body of that size, which says in every part whose it is."""
+    return ((mark + b" ") * (size // (len(mark) + 1) + 1))[:size]
+
+
 def chunks(data: bytes) -> bytes:
     pieces = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
@@ -115,51 +120,77 @@ class MarkedOrigin(HttpOrigin):
     `surplus`: a second response comes with the first. `late`: it comes when it is told to.
     """
 
-    def __init__(self, name: str, late: dict[bytes, Late] | None = None):
+    def __init__(self, name: str, late: dict[bytes, Late] | None = None, port: int = 0):
         """`late` by marks."""
-        super().__init__(name)
+        super().__init__(name, port)
         self._late = {} if late is None else late
 
     def converse(self, connection: socket.socket) -> None:
         wire = Wire(connection)
-        while (head := read_request_head(wire)) and self._exchange(wire, head):
+        while (head := read_request_head(wire)) and self.exchange(wire, head):
             pass
 
-    def _exchange(self, wire: Wire, head: RequestHead) -> bool:
+    def execute(self, request: Request, body: bytes | None) -> None:
+        """For subclasses: the request has come, with its whole body; None where that is not waited for."""
+
+    def exchange(self, wire: Wire, head: RequestHead) -> bool:
         """Whether the connection goes on."""
-        found = _QUERY.search(head.target)
-        assert found, head.target
-        size, framed, act = int(found[1]), found[2], found[3].decode()
-        constant = found[4] is not None
-        mark = found[4] if constant else head.fields[b"x-mark"][0]
+        request = parse_request(head)
         body = bytearray()
-        if act == "early":
-            wire.sock.sendall(_response(head.method, mark, marked(mark, head.method, b"", size), framed, constant))
+        if request.act == "early":
+            self.execute(request, None)
+            wire.sock.sendall(_response(request, marked(request.mark, head.method, b"", request.size)))
             read_body(wire, request_framing(head), body)
-            return framed != b"end"
+            return request.framed != b"end"
+        if head.fields.get(b"expect"):
+            wire.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         read_body(wire, request_framing(head), body)
-        if act == "slow":
+        self.execute(request, bytes(body))
+        return self.answer(wire, request, bytes(body))
+
+    def answer(self, wire: Wire, request: Request, body: bytes) -> bool:
+        """Whether the connection goes on."""
+        if request.act == "slow":
             time.sleep(SLOW)
-        response = _response(head.method, mark, marked(mark, head.method, bytes(body), size), framed, constant)
-        _send(wire.sock, response * 2 if act == "surplus" else response, act)
-        if act == "late":
-            late = self._late[mark]
+        response = _response(request, marked(request.mark, request.method, body, request.size))
+        _send(wire.sock, response * 2 if request.act == "surplus" else response, request.act)
+        if request.act == "late":
+            late = self._late[request.mark]
             late.go.wait(TIMEOUT)
             try:
                 wire.sock.sendall(response)
             finally:
                 late.said.set()
-        return framed != b"end" and act not in (*BEFORE, *MIDWAY, *AFTERWARDS)
+        return request.framed != b"end" and request.act not in (*BEFORE, *MIDWAY, *AFTERWARDS)
 
 
-def _response(method: bytes, mark: bytes, body: bytes, framed: bytes, constant: bool) -> bytes:
+class Request(NamedTuple):
+    """An Ask as its origin reads it."""
+
+    mark: bytes
+    method: bytes
+    size: int
+    framed: bytes
+    act: str
+    constant: bool
+
+
+def parse_request(head: RequestHead) -> Request:
+    found = _QUERY.search(head.target)
+    assert found, head.target
+    constant = found[4] is not None
+    mark = found[4] if constant else head.fields[b"x-mark"][0]
+    return Request(mark, head.method, int(found[1]), found[2], found[3].decode(), constant)
+
+
+def _response(request: Request, body: bytes) -> bytes:
     framing = {b"length": b"Content-Length: %d" % len(body), b"chunks": b"Transfer-Encoding: chunked"}
-    own = b"Date: " + DATE if constant else b"X-Mark: " + mark
-    lines = [b"HTTP/1.1 200 OK", own, framing.get(framed, b"Connection: close"), b"", b""]
+    own = b"Date: " + DATE if request.constant else b"X-Mark: " + request.mark
+    lines = [b"HTTP/1.1 200 OK", own, framing.get(request.framed, b"Connection: close"), b"", b""]
     head = b"\r\n".join(lines)
-    if method == b"HEAD":
+    if request.method == b"HEAD":
         return head
-    return head + (chunks(body) if framed == b"chunks" else body)
+    return head + (chunks(body) if request.framed == b"chunks" else body)
 
 
 def _send(connection: socket.socket, response: bytes, act: str) -> None:

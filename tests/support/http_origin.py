@@ -24,10 +24,11 @@ DATE = b"Mon, 23 Nov 2026 12:00:00 GMT"  # the same for ever, so that heads are 
 class HttpOrigin:
     """Subclasses say in `converse` what happens on a connection; it is closed afterwards."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, port: int = 0):
+        """`port`: one that somebody has reserved for it, with SO_REUSEPORT."""
         self.name = name
         self.connections = 0  # accepted so far
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024, reuse_port=port != 0)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []

@@ -20,6 +20,7 @@ import gevent
 import gevent.socket
 
 from gproxy.admin.desk import Instance
+from gproxy.admin.keepsake import Keepsake
 from gproxy.net.connection import Endpoint
 from gproxy.net.listener import listen
 from gproxy.shared import Shared
@@ -39,7 +40,7 @@ class AdminScene:
         sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 64)
         self.address = sock.getsockname()
         instance = Instance(master=1, began=time.monotonic(), generation=1, addresses={"web0": "127.0.0.1:1"})
-        self._steward = Steward(config, Shared(config), post=AdminPost([sock], instance, self._say, None, None))
+        self._steward = Steward(config, Shared(config), post=AdminPost([sock], instance, self._say, None, Keepsake()))
         self._said = io.StringIO()  # tracebacks
         self._log = io.StringIO()
         self._handler = logging.StreamHandler(self._log)

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from gproxy.admin.explaining import QUERY
+from gproxy.admin.processes import PROCESS
 from gproxy.admin.prometheus import exposition
 from gproxy.admin.routes import ROUTES
 from gproxy.admin.state import BACKEND, STATE, more_families
 from gproxy.admin.stories import SCHEMA as STORY
 from gproxy.core.termination import SENTENCES
+from gproxy.ctl.program import ACTIONS
+from gproxy.ctl.view import SORTS
 from gproxy.metrics import MetricsCollector, changes
 from gproxy.upstream import Exclusion
 from tests.support.proxy import TOP
@@ -52,6 +55,27 @@ def test_every_member_of_the_state_is_documented():
     for text, schema in ((state, STATE), (backend, BACKEND)):
         for member in schema["properties"]:
             assert f"`{member}`" in text, member
+
+
+def test_every_member_of_a_process_is_documented():
+    section = (TOP / "docs/admin.md").read_text().split("\n## Processes\n")[1].split("\n## ")[0]
+    for member in PROCESS["properties"].keys() - {"process"}:
+        assert f"`{member}`" in section, member
+
+
+def test_every_command_of_ctl_is_documented():
+    section = (TOP / "docs/ctl.md").read_text().split("\n## ctl\n")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `gproxy ctl (\S+)([^`]*)` \|", section, re.M)
+    assert [name for name, _ in told] == list(ACTIONS)
+    for name, arguments in told:
+        wanted = [a.named.get("metavar") if a.flags[0][0] != "-" else a.flags[0] for a in ACTIONS[name].arguments]
+        assert [word for word in re.findall(r"--[a-z]+|[A-Z/]+", arguments) if word not in ("DURATION", "N")] == wanted
+
+
+def test_every_key_of_top_is_documented():
+    section = (TOP / "docs/ctl.md").read_text().split("\n## top\n")[1]
+    told = "".join(re.findall(r"^\| (`\w`(?:, `\w`)*)", section, re.M))
+    assert re.findall(r"`(\w)`", told) == ["q", *(sort.key for sort in SORTS)]
 
 
 def test_every_member_of_a_story_is_documented():

@@ -14,7 +14,7 @@ from tests.support.loopback import PlayedBackend
 
 def plain(bytes_in: int, bytes_out: int, status: int, seconds: float) -> Any:
     """What is counted of an exchange, and nothing of what is told."""
-    return bytes_in, bytes_out, status, seconds, None, None, None, None, None
+    return bytes_in, bytes_out, status, 5.0 + seconds, None, None, None, None, (5.0,)
 
 
 def test_a_snapshot_has_every_exchange() -> None:

@@ -11,6 +11,7 @@ import pytest
 from gproxy.admin.stories import Wanted, stories_document
 from gproxy.core.health import Administrative
 from gproxy.core.settings import Mode
+from gproxy.core.termination import Ended
 from gproxy.errors import DialError, DialFailure
 from gproxy.stories import KEPT, Stories, Trace
 from tests.support.clock import FakeClock
@@ -415,16 +416,38 @@ def test_which_are_asked_for(played: PlayedBackend) -> None:
         assert told(proxy, 0, client="127.0.0.2") == told(proxy, 0, failed=True) == []
 
 
-def test_the_last_thousand_are_kept() -> None:
+def trace(number: int, code: Ended = Ended.NORMAL) -> Trace:
+    return Trace(Mode.HTTP, None, "web", None, number, number, 0, 0, code)
+
+
+def test_the_last_thousand_are_kept_and_as_many_that_went_wrong() -> None:
+    """Those that went well, of which there are many, don't push the others out."""
     stories = Stories()
+    for number in range(5):
+        stories.keep(trace(number, Ended.NO_RESPONSE))
     for number in range(KEPT + 5):
-        stories.keep(Trace(Mode.TCP, None, "web", None, number, number, 0, 0, None))
-    assert KEPT == len(stories.traces) == 1000
-    assert (stories.traces[0].began, stories.traces[-1].began) == (5, 1004)
+        stories.keep(trace(number))
+    well = [each for each in stories.traces if not each.went_wrong]
+    assert KEPT == len(well) == 1000
+    assert (well[0].began, well[-1].began) == (5, 1004)
+    assert [each.began for each in stories.traces if each.went_wrong] == [0, 1, 2, 3, 4]
+
+
+def test_a_plain_error_of_a_backends_went_wrong(played: PlayedBackend) -> None:
+    with EmbeddedHttp(named(played, "b1")) as proxy:
+        client, server = warm(proxy, played)
+        for target in ("/first", "/second"):
+            client.send(get(target))
+            read_request(server)
+            server.send(response("500 Internal Server Error", "Content-Length: 0", DATE))
+            read_response(client)
+        exchange(client, server)
+        assert [each["target"] for each in told(proxy, 2, failed=True)] == ["/second", "/first"]
+        assert len(told(proxy, 4)) == 4
 
 
 def test_as_many_as_fit_a_message_are_told(clock: FakeClock) -> None:
-    targets = [Trace(Mode.HTTP, None, "web", None, n, n, 0, 0, None, target=b"/" + b"x" * 5000) for n in range(100)]
+    targets = [trace(number)._replace(target=b"/" + b"x" * 5000) for number in range(100)]
     found = stories_document(targets, Wanted(), 0, clock())
     assert 20 < len(found["stories"]) < 40
     assert found["left_off"] == 100 - len(found["stories"])

@@ -74,7 +74,7 @@ def test_a_defect_is_500_and_tells_nothing(caplog):
 @pytest.mark.parametrize(
     ("status", "method", "target", "body", "fields"),
     [
-        (404, "GET", "/", None, {}),
+        (404, "GET", "/b", None, {}),
         (404, "GET", "/a/b/c", None, {}),
         (404, "GET", "/a/", None, {}),
         (405, "POST", "/a/b", b"{}", {}),

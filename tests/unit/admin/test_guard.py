@@ -12,11 +12,11 @@ LOCAL = AdminSettings(bind=parse_address("127.0.0.1:9901"))
 GUARDED = AdminSettings(bind=parse_address("127.0.0.1:9901"), token=TOKEN)
 
 
-def refused(settings=LOCAL, *, open_to_all=False, writes=False, **fields):
+def refused(settings=LOCAL, *, open_to_all=False, own_site=False, **fields):
     """The status, or None where it may."""
     fields = {"HTTP_HOST": "localhost:9901"} | {f"HTTP_{name}": value for name, value in fields.items()}
     try:
-        check(settings, 9901, fields, open_to_all=open_to_all, writes=writes)
+        check(settings, 9901, fields, open_to_all=open_to_all, own_site=own_site)
     except ApiError as error:
         return 500 if TOKEN in error.message else error.status
     return None
@@ -62,12 +62,12 @@ def test_who_does_not_may_not(given):
 
 
 def test_pages_of_other_sites_change_nothing():
-    assert refused(writes=True) is None
-    assert refused(writes=True, SEC_FETCH_SITE="same-origin", ORIGIN="http://localhost:9901") is None
-    assert refused(writes=True, SEC_FETCH_SITE="none") is None
+    assert refused(own_site=True) is None
+    assert refused(own_site=True, SEC_FETCH_SITE="same-origin", ORIGIN="http://localhost:9901") is None
+    assert refused(own_site=True, SEC_FETCH_SITE="none") is None
     for fields in ({"SEC_FETCH_SITE": "cross-site"}, {"SEC_FETCH_SITE": "same-site"}, {"ORIGIN": "http://evil"},
                    {"ORIGIN": "null"}, {"ORIGIN": "https://localhost:9901"}, {"ORIGIN": ""}):  # fmt: skip
-        assert refused(writes=True, **fields) == 403
+        assert refused(own_site=True, **fields) == 403
         assert refused(**fields) is None
 
 

@@ -1,6 +1,8 @@
 """The server's bounds, on real sockets."""
 
 import logging
+import socket
+from types import SimpleNamespace
 
 import gevent
 import gevent.socket
@@ -9,6 +11,7 @@ from gevent.event import Event
 
 from gproxy.admin import server as module
 from gproxy.admin.server import AdminServer
+from gproxy.admin.streams import Streams
 from gproxy.core.address import Address
 from gproxy.core.settings import AdminSettings
 from gproxy.net.connection import Endpoint
@@ -16,6 +19,14 @@ from gproxy.net.listener import listen
 from tests.support.poll import eventually, let_the_hub_run
 
 TIMEOUT = 20.0  # seconds
+MUCH = 1_000_000  # bytes of an event
+
+
+def make_desk():
+    """With streams that tell a number, and more of nothing each time."""
+    return SimpleNamespace(
+        streams=Streams(lambda place: ((place[0] + 1 if place else 1, 0), {"n": place, "x": "x" * MUCH}))
+    )
 
 
 @pytest.fixture
@@ -26,7 +37,7 @@ def serve(monkeypatch):
     def start():
         sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 16)
         address = sock.getsockname()
-        servers.append(AdminServer(AdminSettings(bind=Address("127.0.0.1", address[1])), [sock], None))
+        servers.append(AdminServer(AdminSettings(bind=Address("127.0.0.1", address[1])), [sock], make_desk()))
         servers[-1].start()
         return address
 
@@ -158,9 +169,93 @@ def test_who_is_answered_too_slowly_is_told_of_the_end(monkeypatch):
     monkeypatch.setattr(module.App, "__call__", lambda *_: gevent.sleep(3600))
     sock = listen(Endpoint(gevent.socket.AF_INET, ("127.0.0.1", 0)), 16)
     address = sock.getsockname()
-    server = AdminServer(AdminSettings(), [sock], None)
+    server = AdminServer(AdminSettings(), [sock], make_desk())
     server.start()
     client = gevent.spawn(talk, address, request(address))
     eventually(lambda: "1 of" in repr(server))
     server.stop()
     assert client.get(timeout=TIMEOUT).startswith(b"HTTP/1.1 500 ")
+
+
+# Streams.
+
+
+def stream(address, room=None):
+    """A client that asked for one, with so many bytes of room for what it does not read."""
+    client = gevent.socket.socket()
+    client.settimeout(TIMEOUT)
+    if room is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    client.connect(address)
+    client.sendall(request(address, b"").replace(b"/v1/log", b"/v1/stream"))
+    return client
+
+
+def read_event(client):
+    """Up to the end of a chunk."""
+    data = b""
+    while not data.endswith(b"\n\n\r\n"):
+        piece = client.recv(65536)
+        assert piece, data[-100:]
+        data += piece
+    return data
+
+
+def test_the_time_that_a_request_has_does_not_run_while_a_stream_waits(serve):
+    address = serve()
+    streams = serve.servers[0].desk.streams
+    with stream(address) as client:
+        assert read_event(client).startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+        [handler] = serve.servers[0]._servers[0].handlers
+        eventually(lambda: not handler._patience.pending)
+        streams.ring()
+        assert b"event: news" in read_event(client)
+
+
+def test_who_does_not_read_a_stream_is_left(serve, monkeypatch, capfd):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    address = serve()
+    streams = serve.servers[0].desk.streams
+    with stream(address, room=4096):
+        eventually(lambda: "1 of" in repr(streams))
+
+        def is_left():
+            streams.ring()  # until all buffers are full
+            return "0 of" in repr(streams)
+
+        eventually(is_left, TIMEOUT)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_goes_away_is_forgotten(serve):
+    address = serve()
+    streams = serve.servers[0].desk.streams
+    stream(address).close()
+
+    def is_forgotten():
+        streams.ring()
+        return "0 of" in repr(streams)
+
+    eventually(is_forgotten, TIMEOUT)
+
+
+def test_the_end_waits_for_no_stream(serve, monkeypatch):
+    monkeypatch.setattr(module, "_LAST_ANSWERS", 3600)
+    address = serve()
+    with stream(address) as client:
+        read_event(client)
+        serve.servers[0].stop()
+        assert client.recv(100) == b"0\r\n\r\n"  # in order
+
+
+def test_the_head_of_a_stream_takes_no_place(serve):
+    address = serve()
+    sent = request(address).replace(b"GET /v1/log", b"HEAD /v1/stream")
+    assert talk(address, sent).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert "0 of" in repr(serve.servers[0].desk.streams)
+
+
+def test_a_page_of_another_site_gets_no_stream(serve):
+    address = serve()
+    sent = request(address, b"Sec-Fetch-Site: cross-site\r\nConnection: close\r\n").replace(b"/v1/log", b"/v1/stream")
+    assert talk(address, sent).startswith(b"HTTP/1.1 403 ")
