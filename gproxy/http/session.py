@@ -19,10 +19,9 @@ from gproxy.core.http.heads import check_request_line, check_unfinished_request
 from gproxy.core.http.messages import Malformed
 from gproxy.core.settings import AllDown
 from gproxy.core.termination import Ended
-from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide
+from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
-from gproxy.http.interrupted import Interrupted
 from gproxy.http.record import Over, count, record, trace
 from gproxy.http.tunnel import Tunnel
 from gproxy.net.connection import finish, format_sockaddr
