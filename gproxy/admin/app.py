@@ -155,7 +155,7 @@ def _read(environ: Environ) -> bytes:
     try:
         with Timeout(BODY_TIMEOUT, late):
             data: bytes = environ["wsgi.input"].read(MAX_BODY + 1)
-    except OSError:
+    except (OSError, ValueError):  # gevent's word for a chunk without a size
         raise ApiError(400, "the body is broken off, or framed wrongly", (("Connection", "close"),)) from None
     if len(data) > MAX_BODY:
         raise ApiError(413, f"a body has at most {MAX_BODY} bytes", (("Connection", "close"),))

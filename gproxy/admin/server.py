@@ -62,9 +62,12 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
             raise ValueError(str(error)) from error
 
     def handle_error(self, kind: Any, error: Any, trace: Any) -> None:
-        """Our own timeout is no defect."""
+        """Neither is a defect: our own timeout, and chunks that can't be read (App answers for defects of its own)."""
         if isinstance(error, Timeout):
             self.close_connection = True
+        elif isinstance(error, ValueError):
+            self.close_connection = True
+            self._send_error_response_if_possible(400)
         else:
             super().handle_error(kind, error, trace)
 

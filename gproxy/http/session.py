@@ -132,8 +132,8 @@ class HttpSession(ClientSide):
             self._answer(error.status, Ended.REFUSED, error.reason)
         except NotServed as refusal:
             self._not_served(refusal.code)
-        except Refused as refused:
-            self._answer(refused.status, refused.code, refused.reason)
+        except Refused as refusal:
+            self._answer(refusal.status, refusal.code, refusal.reason)
         except CutOff as cut:
             self._end_abruptly(cut.code)
             return False

@@ -39,7 +39,7 @@ class Client(Actor):
             self.drop()
         except ConnectionRefusedError as error:
             self.violate(f"{move.__name__}: {error!r}")
-        except (ConnectionError, Cut) as error:
+        except (OSError, Cut) as error:  # such as: no longer connected
             self.failed(f"{move.__name__}, {self.last.decode()}: {error!r}")
             self.drop()
 

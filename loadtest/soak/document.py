@@ -121,7 +121,8 @@ def _axes(seconds: float, size: float) -> Iterator[str]:
         yield f'<text x="{_MARGIN - 4}" y="{y + 4:.1f}" text-anchor="end">{value / 1e6:.0f} MB</text>'
     for step in range(7):
         x = _x(seconds * step / 6, seconds)
-        yield f'<text x="{x:.1f}" y="{bottom + 14:.1f}" text-anchor="middle">{seconds * step / 360:.1f} min</text>'
+        minutes = round(seconds * step / 360, 1)
+        yield f'<text x="{x:.1f}" y="{bottom + 14:.1f}" text-anchor="middle">{minutes:g} min</text>'
 
 
 def _x(second: float, width: float) -> float:

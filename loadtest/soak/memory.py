@@ -1,8 +1,8 @@
 """What the processes hold in the course of time, and whether it grows.
 
 A single reading says little: allocators keep what they had. So a leak is a trend: of one process, over readings at
-rest, after its first third, by the median of all slopes between two of them (Theil and Sen), which a few odd readings
-can't move.
+rest, after its first third and ten minutes, by the median of all slopes between two of them (Theil and Sen), which a
+few odd readings can't move.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 LEAST_READINGS = 9
 WARM_UP = 1 / 3  # of the readings
+WARM_UP_SECONDS = 600.0  # of a process: until what has a bound is full, such as stories and remembered heads
 LEAK_BYTES_PER_HOUR = 24 << 20
 LEAK_BYTES = 3 << 20  # over all that was seen: less is noise
 
@@ -45,8 +46,8 @@ def leaks(readings: Sequence[Reading]) -> list[str]:
     for each in readings:
         of[each.name, each.pid].append((each.seconds, each.resident))
     for (name, pid), points in of.items():
-        settled = points[int(len(points) * WARM_UP) :]
-        if len(points) < LEAST_READINGS:
+        settled = [each for each in points[int(len(points) * WARM_UP) :] if each[0] >= points[0][0] + WARM_UP_SECONDS]
+        if len(settled) < LEAST_READINGS:
             continue
         per_second = slope(settled)
         grown = per_second * (settled[-1][0] - settled[0][0])
@@ -57,9 +58,11 @@ def leaks(readings: Sequence[Reading]) -> list[str]:
 
 def judged(readings: Sequence[Reading]) -> int:
     """How many processes lived long enough for a verdict."""
+    first: dict[tuple[str, int], float] = {}
     counts: dict[tuple[str, int], int] = defaultdict(int)
     for each in readings:
-        counts[each.name, each.pid] += 1
+        began = first.setdefault((each.name, each.pid), each.seconds)
+        counts[each.name, each.pid] += each.seconds >= began + WARM_UP_SECONDS
     return sum(count >= LEAST_READINGS for count in counts.values())
 
 

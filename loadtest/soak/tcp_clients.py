@@ -38,6 +38,8 @@ class TcpClient(Client):
         wire = self._wire()
         for _ in range(self.rng.randint(1, 5)):
             self._exchange(wire, self.rng.choice(SMALL), self.rng.choice(SMALL))
+            if not self._open:
+                return  # the answer was somebody else's
         self.drop()
 
     def bulk(self) -> None:

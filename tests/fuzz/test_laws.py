@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.seeds import SEEDS, WORDS, dictionary
+from tests.fuzz.seeds import SEEDS, WORDS, by_chunks, dictionary
 from tests.support.laws_admin import AdminScene
 from tests.support.laws_config import config_law
 from tests.support.laws_http import check_chunked, chunked_law, pieces, request_law, response_law
@@ -19,6 +19,8 @@ LAWS = {"requests": request_law, "responses": response_law, "chunked": chunked_l
 
 FOUND = [
     b"GET /v1/log HTTP/1\r\nHost: localhost:9901\r\n\r\n",  # was a traceback in the log
+    by_chunks(b"GET /nowhere", b"{}").replace(b"\r\n2\r\n", b"\r\n\r\n"),  # so was a chunk without a size
+    by_chunks(b"PUT /v1/log", b"{}").replace(b"\r\n2\r\n", b"\r\n\r\n"),  # and 500
 ]
 
 

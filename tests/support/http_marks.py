@@ -72,7 +72,8 @@ class Ask(NamedTuple):
 
     def objection(self, response: Response) -> str:
         """Why this can't be a response to it, or be a part of one; empty where it can."""
-        if response.status >= 500:
+        owes = response.status == 408 and self.act == b"early"  # the rest of its body, while its backend stood still
+        if response.status >= 500 or owes:
             return "" if b"mark" not in response.body else f"{response.status} with somebody's mark"
         if response.status == 0 and not response.fields and not response.body:
             return ""  # half a head

@@ -128,8 +128,9 @@ MB = 1_000_000
     [
         ([30 * MB] * 20, False),
         ([20 * MB, 25 * MB, 28 * MB, 30 * MB, 31 * MB] + [32 * MB] * 15, False),  # it warms up
-        ([30 * MB + i * MB // 2 for i in range(20)], True),
-        ([30 * MB + i * MB // 2 + (i % 3) * 5 * MB for i in range(30)], True),  # and hides it
+        ([30 * MB + i * MB // 2 for i in range(20)] + [40 * MB] * 20, False),  # for ten minutes
+        ([30 * MB + i * MB // 2 for i in range(50)], True),
+        ([30 * MB + i * MB // 2 + (i % 3) * 5 * MB for i in range(50)], True),  # and hides it
         ([30 * MB] * 10 + [60 * MB] + [30 * MB] * 9, False),  # an odd one
         ([30 * MB + i * 5 * MB for i in range(5)], False),  # too few to tell
     ],
@@ -184,3 +185,9 @@ def test_the_section_of_the_manual(tmp_path):
     page.write_text("without marks")
     with pytest.raises(ValueError, match="has no lines"):
         document.write(report, page)
+
+
+def test_processes_live_long_enough_in_a_long_run_for_a_verdict(memory):
+    program = import_module("soak.program")
+    left_alone = program.ERA_SECONDS * 0.7 - memory.WARM_UP_SECONDS  # by default
+    assert left_alone / (program.ROUGH_SECONDS + program.CALM_SECONDS + 10) > memory.LEAST_READINGS

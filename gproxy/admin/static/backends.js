@@ -79,7 +79,7 @@ export class Backends {
     const id = `upstream-${this.#rows.size}`;
     return element(
       "div", { class: "card upstream" },
-      element("h3", { id }, name, " ", element("small", {}, `requests go ${POLICIES[balance] ?? balance}`)),
+      element("h3", { id }, name, " ", element("small", {}, `${http ? "requests" : "sessions"} go ${POLICIES[balance] ?? balance}`)),
       element(
         "table", { role: "table", "aria-labelledby": id },
         element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...titles.map(([title, kind]) =>

@@ -13,7 +13,7 @@ const bytesPerSecond = (value) => `${bytes(value)}/s`;
 const CHARTS = [
   {
     title: "Traffic", unit: "per second", format: perSecond, least: 1, empty: "No traffic yet",
-    about: "Requests answered, and connections that clients opened.",
+    about: ({ http }) => (http ? "Requests answered, and connections that clients opened." : "Connections that clients opened."),
     series: [
       { name: "requests", label: "Requests", colour: "--blue", fill: true, when: ({ http }) => http },
       { name: "accepted", label: "New connections", colour: "--violet", dash: [6, 3] },
@@ -131,7 +131,7 @@ class Chart {
       element(
         "figure", { class: "card chart" },
         element("figcaption", {}, element("h3", {}, settings.title, " ", element("small", {}, settings.unit)),
-          element("p", {}, settings.about)),
+          element("p", {}, typeof settings.about === "string" ? settings.about : settings.about(facts))),
         element("ul", { class: "legend" }, ...settings.series.map((series, i) =>
           element("li", {}, key(series), `${series.label} `, this.values[i]))),
         element("div", { class: "frame" }, this.canvas, this.empty),

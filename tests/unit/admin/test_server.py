@@ -122,6 +122,21 @@ def test_a_version_that_is_none_is_400_and_no_news(serve, capfd, version):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("start", "status"), [(b"GET /nowhere", 404), (b"GET /v1/log", 200), (b"PUT /v1/log", 400)])
+@pytest.mark.parametrize("body", [b"\r\n", b";a\r\n{}", b"2\r\n{}\r\n\r\n", b"x\r\n", b"5\r\n{}"])
+def test_chunks_that_are_none_are_no_news(serve, capfd, caplog, start, status, body):
+    address = serve()
+    head = request(address, b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n")
+    with gevent.socket.create_connection(address, TIMEOUT) as client:
+        client.sendall(head.replace(b"GET /v1/log", start) + body)
+        client.shutdown(gevent.socket.SHUT_WR)
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    let_the_hub_run()
+    assert capfd.readouterr().err == ""
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
 def test_the_end_waits_for_answers_and_for_nobody_idle(serve, monkeypatch):
     """Within bounds that this test does not reach."""
     monkeypatch.setattr(module, "_LAST_ANSWERS", 3600)
