@@ -10,7 +10,7 @@
 set -eu
 
 PYTHON=${PYTHON:-python3}
-TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy pen curl chromium prometheus faketime"
+TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy pen curl chromium prometheus faketime procps"
 GRAPHITE_PACKAGES="libcairo2 fonts-dejavu-core" # graphite-web draws with them
 STATSD=statsd@0.9.0
 AXE=axe-core@4.14.1 # what it finds changes from one version to the next

@@ -109,3 +109,18 @@ def test_every_link_leads_somewhere():
     for page in (TOP / "README.md", *(TOP / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_link_to_a_heading_leads_there():
+    pages = (TOP / "README.md", *(TOP / "docs").glob("*.md"))
+    headings = {page: {anchor(title) for title in re.findall(r"^#+ (.+)$", page.read_text(), re.M)} for page in pages}
+    for page in pages:
+        for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            there = (page.parent / target).resolve() if target else page
+            assert heading in headings.get(there, {heading}), f"{page.name}: {target}#{heading}"
+
+
+def anchor(title):
+    """As GitHub makes it of a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
