@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.proxy import TREE
+from tests.support.proxy import TOP
 
 TIMEOUT = 60.0  # seconds for one command
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
@@ -113,7 +113,7 @@ class Terminal:
 def _environ(directory: Path) -> dict[str, str]:
     path = f"{directory}/.venv/bin:{os.environ['PATH']}"
     (directory / ".curlrc").write_text("silent\nshow-error\n")  # as at a terminal, where it shows no progress
-    return os.environ | {"PATH": path, "PYTHONPATH": TREE, "PYTHONUNBUFFERED": "1", "CURL_HOME": str(directory)}
+    return os.environ | {"PATH": path, "PYTHONPATH": str(TOP), "PYTHONUNBUFFERED": "1", "CURL_HOME": str(directory)}
 
 
 def _raise_loopback() -> None:

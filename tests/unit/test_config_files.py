@@ -83,27 +83,6 @@ def test_the_reference_has_the_true_defaults(title, table, settings, _told_elsew
             assert table[key](value) == defaults[key], key
 
 
-@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", REFERENCE, re.DOTALL))
-def test_the_reference_s_examples_are_good(example):
-    parse(whole_file(example), "reference", {})
-
-
-def whole_file(example: str) -> str:
-    """The example with as little around it as makes a configuration."""
-    [(key, value)] = list(yaml.safe_load(example).items())[:1]
-    app: dict[str, object] = {"backends": ["127.0.0.1:1"]}
-    mode = "http" if key == "sticky" else "tcp"
-    data: dict[str, object] = {
-        "listeners": [{"bind": "a:1", "upstream": "app", "mode": mode}],
-        "upstreams": {"app": app},
-    }
-    if key in ROOT:
-        data |= yaml.safe_load(example)
-    else:
-        app[key] = value
-    return yaml.safe_dump(data)
-
-
 def test_the_reference_has_every_status_with_an_error_file():
     section = REFERENCE.split("\n## error_files\n")[1].split("\n## ")[0]
     listed = section.split("The statuses are ")[1].split(". ")[0]
