@@ -70,6 +70,7 @@ make_venv() {
 
 # pip_install ARGS...: what pip installs from this directory.
 pip_install() {
+    echo "bootstrap.sh: installing gproxy in .venv"
     rm -rf build # setuptools would install the modules that an earlier build left there
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 "$@" ||
         die "pip could not install gproxy: see above"

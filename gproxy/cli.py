@@ -72,7 +72,11 @@ def _balancer(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
     options = parser.parse_args(arguments)
     from gproxy import config
+    from gproxy.config.scalars import near
 
+    meant = near(options.config, SUBCOMMANDS)
+    if meant and not os.path.exists(options.config):
+        parser.error(f"{options.config!r} is neither a file nor a command{meant}")
     settings = config.load(options.config)
     with contextlib.suppress(OSError):  # a directory that was removed holds no policy
         sys.path.append(os.getcwd())  # behind everything installed: it must not shadow a module of ours

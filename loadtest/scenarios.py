@@ -288,7 +288,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     objectives = parser.add_argument_group("objectives, in the place of the scenario's own")
     objectives.add_argument("--max-errors", type=float, metavar="RATIO", help="errors to requests")
     for name in OBJECTIVES[1:]:
-        objectives.add_argument(f"--{name}", type=float, metavar="MS", help=f"{name[1:]} % are at least as fast")
+        objectives.add_argument(f"--{name}", type=float, metavar="MS", help=f"{name[1:]} %% are at least as fast")
     distributed = parser.add_argument_group("distributed")
     role = distributed.add_mutually_exclusive_group()
     role.add_argument("--master", action="store_true", help="the users are brought by workers")

@@ -69,6 +69,11 @@ def test_a_missing_file(tmp_path, arguments):
     assert refused(tmp_path, *arguments) == "missing.yaml: can't be read: No such file or directory\n"
 
 
+def test_a_misspelt_command(tmp_path):
+    wanted = "gproxy: error: 'explian' is neither a file nor a command; did you mean 'explain'?\n"
+    assert refused(tmp_path, "explian").endswith(wanted)
+
+
 def test_a_directory_for_a_file(tmp_path):
     assert refused(tmp_path, "-t", ".") == ".: can't be read: Is a directory\n"
 

@@ -43,6 +43,11 @@ def run(directory, *arguments):
     return process.returncode, said
 
 
+def test_its_help(tmp_path):
+    status, said = run(tmp_path, "--help")
+    assert (status, "50 % are at least as fast" in said) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("scenario", "seconds", "wanted"),
     [

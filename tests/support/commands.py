@@ -28,9 +28,10 @@ SKIPPED = {
     ".venv/bin/python loadtest/scenarios.py steady --master --expect-workers 2 --users 200":
         "tests/integration/test_scenarios.py",
     ".venv/bin/python loadtest/compare.py --write docs/performance.md": "tests/integration/test_compare.py",
-    "python loadtest/chaos.py": "tests/integration/test_chaos.py",
-    "python loadtest/chaos.py --minutes 60 --report report.json": "tests/integration/test_chaos.py",
-    "python loadtest/chaos.py --from report.json --document docs/reliability.md": "tests/integration/test_chaos.py",
+    ".venv/bin/python loadtest/chaos.py": "tests/integration/test_chaos.py",
+    ".venv/bin/python loadtest/chaos.py --minutes 60 --report report.json": "tests/integration/test_chaos.py",
+    ".venv/bin/python loadtest/chaos.py --from report.json --document docs/reliability.md":
+        "tests/integration/test_chaos.py",
     ".venv/bin/pytest tests/faults": "a test runs no others",
     ".venv/bin/pytest --write-docs tests/faults": "a test runs no others",
     ".venv/bin/pytest tests/integration/test_http_differential.py": "a test runs no others",

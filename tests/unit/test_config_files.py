@@ -102,6 +102,12 @@ def test_the_error_file_of_the_http_example_only_waits_for_its_comment_to_go(tmp
     assert config.listeners[0].error_files == ((503, str(tmp_path / "sorry.html")),)
 
 
+def test_what_the_http_example_has_for_operators_only_waits_for_its_comments_to_go(tmp_path):
+    text = re.sub(r"^# (?=admin:|workers:|pid_file:)", "", (TOP / "etc/http.yaml").read_text(), flags=re.M)
+    config = parse(text, str(tmp_path / "f.yaml"), {})
+    assert (str(config.admin.bind), config.pid_file) == ("127.0.0.1:9901", "gproxy.pid")
+
+
 def test_the_examples_say_the_same():
     config = load(str(TOP / "etc/gproxy.yaml"), {})
     assert config == load(str(TOP / "etc/gproxy.json"), {})
