@@ -1,47 +1,11 @@
-"""Packaging; see tox.ini for the tools' settings.
+"""Packaging; see tox.ini for the tools' settings."""
 
-GPROXY_COMPILE=1 in the environment compiles the data path, from the same Python source (docs/performance.md); then a
-C compiler and Python's headers must be there. The sources are installed all the same: a Python that the compiled
-modules were not made for does not see them.
-"""
-
-import os
 import re
-import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-BUILDING = {"bdist_wheel", "build", "build_ext", "editable_wheel"}
-COMPILE = os.environ.get("GPROXY_COMPILE") == "1"
-
-# What a session or a request runs through. Left out is what gains nothing: net/relay.py, whose callbacks do little
-# but call C, is faster as bytecode; net/listener.py's class is gevent's, compiled by another compiler.
-COMPILED = """
-    accesslog.py router.py search.py service.py stories.py tcp.py timeouts.py upstream.py
-    core/balance.py core/ejection.py core/health.py core/histogram.py core/idle_limit.py core/record.py core/retry.py
-    core/reuse.py core/scoring.py
-    core/http/authority.py core/http/bodies.py core/http/client_lines.py core/http/cookies.py core/http/end_to_end.py
-    core/http/forward.py core/http/forward_request.py core/http/forward_response.py core/http/framing.py
-    core/http/heads.py core/http/messages.py core/http/options.py core/http/routes.py core/http/targets.py
-    http/client.py http/context.py http/download.py http/exchange.py http/explain.py http/plain.py http/record.py
-    http/service.py http/session.py http/tally.py http/tunnel.py http/upload.py
-    net/connection.py net/dial.py net/greenlets.py net/limit.py net/pool.py net/queue.py net/splice.py net/stream.py
-"""
-
-
-def compiled():
-    """The extensions, by mypyc, where something is built: not while it is asked what that takes."""
-    if not COMPILE or not BUILDING & set(sys.argv):
-        return []
-    from mypyc.build import mypycify
-
-    # Without mypy.ini, which is for checking: libraries are not at hand here, and count as Any.
-    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    return mypycify([*options, *(f"gproxy/{name}" for name in COMPILED.split())], opt_level="3", group_name="gproxy")
-
-
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_text()).group(1)
 
 setup(
@@ -54,8 +18,6 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
     package_data={"gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
-    ext_modules=compiled(),
-    setup_requires=["mypy>=2.4,<3"] if COMPILE else [],
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [

@@ -2,7 +2,6 @@
 # Sets gproxy up in .venv beside setup.py. Needs Debian 12 or newer with python3, nothing else.
 #
 #     sh etc/bootstrap.sh              install gproxy: .venv/bin/gproxy runs it
-#     sh etc/bootstrap.sh compiled     the same with its data path compiled, where that can be done
 #     sh etc/bootstrap.sh graphite     and StatsD and Graphite in .graphite, for loadtest/graphite_demo.py
 #     sh etc/bootstrap.sh test [ARGS]  install it in place, with the tools and the servers that its
 #                                      tests use (.npm-tests too), and run every check; ARGS go to pytest
@@ -12,7 +11,6 @@ set -eu
 
 PYTHON=${PYTHON:-python3}
 TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy pen curl chromium prometheus faketime"
-COMPILER_PACKAGES="gcc libc6-dev python3-dev"
 GRAPHITE_PACKAGES="libcairo2 fonts-dejavu-core" # graphite-web draws with them
 STATSD=statsd@0.9.0
 AXE=axe-core@4.14.1 # what it finds changes from one version to the next
@@ -107,34 +105,11 @@ node_packages() {
     command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm
 }
 
-# install_compiled: for tests and benchmarks, beside the sources; for as long as those stay as they are.
-install_compiled() {
-    sources=$(cat setup.py $(find gproxy -name '*.py' | sort) | sha256sum)
-    if [ "$sources" = "$(cat .compiled/sources 2>/dev/null)" ]; then
-        return
-    fi
-    echo "bootstrap.sh: compiling gproxy in .compiled (a minute or two)"
-    rm -rf .compiled
-    GPROXY_COMPILE=1 pip_install --no-deps --target .compiled .
-    echo "$sources" >.compiled/sources
-}
-
-# Nothing in tests/unit: there fakes stand in for what compiled code takes by its type.
-COMPILED_TESTS="tests/faults tests/integration/test_http_backends.py tests/integration/test_http_clients.py
-    tests/integration/test_http_leaks.py tests/integration/test_http_smuggling.py tests/integration/test_http_websocket.py
-    tests/integration/test_balancing.py tests/integration/test_explain.py tests/integration/test_quiescent.py
-    tests/integration/test_termination_codes.py tests/integration/test_timeouts.py"
-
 run_checks() {
     echo "bootstrap.sh: ruff, mypy, pytest"
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/mypy
-    if [ $# = 0 ]; then
-        echo "bootstrap.sh: pytest with what was compiled"
-        GPROXY_TREE=$PWD/.compiled .venv/bin/pytest -n 3 --dist loadgroup -o pythonpath=".compiled ." $COMPILED_TESTS
-        echo "bootstrap.sh: pytest"
-    fi
     exec .venv/bin/pytest -n 3 --dist loadgroup "$@"
 }
 
@@ -144,17 +119,6 @@ case ${1-} in
     make_venv
     pip_install .
     echo "bootstrap.sh: installed; try .venv/bin/gproxy demo"
-    ;;
-compiled)
-    make_venv
-    missing=$(lacking $COMPILER_PACKAGES)
-    [ -z "$missing" ] || apt_install $missing
-    if (GPROXY_COMPILE=1 pip_install .); then
-        echo "bootstrap.sh: installed and compiled; try .venv/bin/gproxy demo"
-    else
-        pip_install .
-        echo "bootstrap.sh: installed, but not compiled: see above; try .venv/bin/gproxy demo"
-    fi
     ;;
 graphite)
     make_venv
@@ -167,13 +131,12 @@ graphite)
 test)
     shift
     make_venv
-    missing=$(lacking $TEST_PACKAGES $COMPILER_PACKAGES $GRAPHITE_PACKAGES $(node_packages))
+    missing=$(lacking $TEST_PACKAGES $GRAPHITE_PACKAGES $(node_packages))
     [ -z "$missing" ] || apt_install $missing
     pip_install --editable '.[test]'
     install_graphite
     install_axe
-    install_compiled
     run_checks "$@"
     ;;
-*) die "$1 is not known: sh etc/bootstrap.sh [compiled | graphite | test [ARGS]]" ;;
+*) die "$1 is not known: sh etc/bootstrap.sh [graphite | test [ARGS]]" ;;
 esac

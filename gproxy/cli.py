@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import signal
 import stat
@@ -70,7 +69,7 @@ def _balancer(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml")
     parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--version", action="version", version=f"gproxy {__version__}{_how_built()}")
+    parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
     options = parser.parse_args(arguments)
     from gproxy import config
 
@@ -92,12 +91,6 @@ def _load_again(path: str) -> Config:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(path, [Problem(0, "", "is no regular file, and can't be read a second time")])
     return config.load(path)
-
-
-def _how_built() -> str:
-    """Whether the data path is compiled (see setup.py)."""
-    found = importlib.util.find_spec("gproxy.http.plain")
-    return ", compiled" if found is not None and not str(found.origin).endswith(".py") else ""
 
 
 def _check(path: str, settings: Config) -> int:

@@ -209,7 +209,7 @@ def markdown(losses: Sequence[Loss]) -> str:
 
 def passed(losses: Sequence[Loss]) -> bool:
     """gproxy lost nothing; the others may, but must have been measured."""
-    return all(not loss.invalid and (loss.proxy not in JUDGED or loss.verdict == "nothing lost") for loss in losses)
+    return all(not loss.invalid and (loss.proxy != JUDGED or loss.verdict == "nothing lost") for loss in losses)
 
 
 def run(options: argparse.Namespace) -> list[Loss]:

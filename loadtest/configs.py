@@ -231,7 +231,7 @@ def nginx_config(setup: Setup, port: int) -> str:
     )
 
 
-def gproxy_config(setup: Setup, port: int, name: str = "gproxy") -> str:
+def gproxy_config(setup: Setup, port: int) -> str:
     return GPROXY_CONF.format(
         port=port,
         mode=setup.mode,
@@ -243,7 +243,7 @@ def gproxy_config(setup: Setup, port: int, name: str = "gproxy") -> str:
         level=setup.gproxy_level,
         pool=f"pool: {{size: {POOL_SIZE}, reuse: safe}}" if setup.http else "",
         backends=", ".join(f'"127.0.0.1:{each}"' for each in setup.backends),
-        access=setup.access_target(name),
+        access=setup.access_target("gproxy"),
     )
 
 

@@ -91,7 +91,7 @@ class Row:
     @property
     def proxies(self) -> tuple[str, ...]:
         """Those that take part."""
-        return (self.baseline, *self.others, "gproxy", "compiled")
+        return (self.baseline, *self.others, "gproxy")
 
     @property
     def of_latency(self) -> bool:

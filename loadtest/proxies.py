@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from configs import (
@@ -27,7 +26,6 @@ from processes import Child, MissingToolError, free_port, running
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-COMPILED = REPOSITORY / ".compiled"  # where etc/bootstrap.sh test puts it
 SETTLE_SECONDS = 0.2  # what a proxy still does after its port accepts
 
 
@@ -117,16 +115,7 @@ def kinds(gproxy: Sequence[str]) -> dict[str, Kind]:
         Kind("proxy.py", forwarder_config, forwarder("proxypy")),
         Kind("gproxy", gproxy_config, lambda path: [*program, str(path)]),
     )
-    return {kind.name: kind for kind in (*known, *_compiled())}
-
-
-def _compiled() -> list[Kind]:
-    """gproxy with its data path compiled, where there is one."""
-    if not (COMPILED / "gproxy").is_dir():
-        return []
-    # -P: the checkout that this runs in has a gproxy, too.
-    program = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P", "-m", "gproxy"]
-    return [Kind("compiled", partial(gproxy_config, name="compiled"), lambda path: [*program, str(path)])]
+    return {kind.name: kind for kind in known}
 
 
 PACKAGES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from measure import Row, Sample
 
-JUDGED = ("gproxy", "compiled")
+JUDGED = "gproxy"
 
 Outcome = Sample | str  # a str says why there is no sample
 
@@ -60,7 +60,7 @@ class RowResult:
         if self.invalid(proxy):
             return "INVALID"
         ratio = self.ratio(proxy)
-        if proxy not in JUDGED or ratio is None:
+        if proxy != JUDGED or ratio is None:
             return "-"
         if self.row.must is None or self.row.goal is None:
             return "-"

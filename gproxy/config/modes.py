@@ -16,7 +16,7 @@ HTTP_ONLY = "only for mode: http"
 TCP_ONLY = "only for mode: tcp"
 
 # Keys by the section of an upstream that they stand in; "" is the upstream's own.
-_HTTP_KEYS = {"": ("retry_after", "sticky"), "health_check": ("use_pool",), "passive_health": ("server_errors",)}
+HTTP_KEYS = {"": ("retry_after", "sticky"), "health_check": ("use_pool",), "passive_health": ("server_errors",)}
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def refuse_other_mode(upstream: Section, users: Users) -> None:
 
 
 def _refuse_http(upstream: Section, reason: str) -> None:
-    for part, keys in _HTTP_KEYS.items():
+    for part, keys in HTTP_KEYS.items():
         section = upstream.child(part) if part else upstream
         for key in keys:
             if key in section.where:

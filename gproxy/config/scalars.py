@@ -10,9 +10,10 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gproxy.core.address import Address, parse_address
 
@@ -37,6 +38,17 @@ _TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN},{MAX_TOKEN}}}")  # RFC 67
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
+@dataclass(frozen=True, slots=True)
+class Parser(Generic[T]):
+    """One that was made for some values, and can name them: for the reference of keys."""
+
+    parse: Callable[[str], T]
+    values: str
+
+    def __call__(self, text: str) -> T:
+        return self.parse(text)
+
+
 def shown(text: str) -> str:
     """Quoted, escaped and clipped, so that a message stays one line of text."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
@@ -54,7 +66,7 @@ def boolean(text: str) -> bool:
     return _TRUTH[text.lower()]
 
 
-def whole(minimum: int, maximum: int) -> Callable[[str], int]:
+def whole(minimum: int, maximum: int) -> Parser[int]:
     """A parser of whole numbers between the two, both included."""
 
     def parse(text: str) -> int:
@@ -62,7 +74,7 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
             raise ValueError(f"must be a whole number from {minimum} to {maximum}{_no_zero(text)}, not {shown(text)}")
         return int(text)
 
-    return parse
+    return Parser(parse, f"{minimum} to {maximum}")
 
 
 def _no_zero(text: str) -> str:
@@ -100,7 +112,7 @@ def size(text: str) -> int:
     return result
 
 
-def size_between(least: str, most: str) -> Callable[[str], int]:
+def size_between(least: str, most: str) -> Parser[int]:
     """A parser of sizes between the two, both included."""
     minimum, maximum = size(least), size(most)
 
@@ -110,10 +122,10 @@ def size_between(least: str, most: str) -> Callable[[str], int]:
             raise ValueError(f"must be a size from {least} to {most}, not {shown(text)}")
         return found
 
-    return parse
+    return Parser(parse, f"{least} to {most}")
 
 
-def choice(options: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Callable[[str], T]:
+def choice(options: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Parser[T]:
     """A parser of a few words; ``refused`` has words that are known but not for here, with the reason."""
 
     def parse(text: str) -> T:
@@ -123,7 +135,7 @@ def choice(options: Mapping[str, T], refused: Mapping[str, str] | None = None) -
             raise ValueError(refused[text])
         raise ValueError(f"must be one of {', '.join(options)}, not {shown(text)}{near(text, options)}")
 
-    return parse
+    return Parser(parse, ", ".join(f"`{option}`" for option in options))
 
 
 def words(*options: str) -> dict[str, str]:

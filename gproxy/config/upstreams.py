@@ -121,13 +121,13 @@ BALANCE: Table = {
     "hash": scalar(hash_source),
 }
 
-_POLICIES = ("round_robin", "least_connections", "p2c", "random", "source_hash")
+POLICIES = ("round_robin", "least_connections", "p2c", "random", "source_hash")
 
 
 def _balance(value: Value) -> BalanceSettings:
     """A word, or a mapping of the kind that needs an argument."""
     if not value.is_mapping:
-        return BalanceSettings(kind=scalar(choice(words(*_POLICIES)))(value))
+        return BalanceSettings(kind=scalar(choice(words(*POLICIES)))(value))
     section = walk(value, BALANCE)
     if not section.where and not section.unsure:
         raise ValueError('needs a policy, such as round_robin or {python: "package.module:choose"}')

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 
@@ -163,8 +163,18 @@ Table = Mapping[str, Reader]
 NOWHERE: Mapping[str, str] = {}
 
 
-def scalar(parse: Callable[[str], T]) -> Callable[[Value], T]:
-    return lambda value: parse(value.text())
+@dataclass(frozen=True, slots=True)
+class Scalar(Generic[T]):
+    """A reader of a scalar, by the parser of its text."""
+
+    parse: Callable[[str], T]
+
+    def __call__(self, value: Value) -> T:
+        return self.parse(value.text())
+
+
+def scalar(parse: Callable[[str], T]) -> Scalar[T]:
+    return Scalar(parse)
 
 
 def attempt(value: Value, reader: Callable[[Value], T]) -> T | None:

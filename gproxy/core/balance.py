@@ -268,10 +268,11 @@ class PowerOfTwo:
 class Random:
     """At random, in proportion to the weights."""
 
-    __slots__ = ("_rng", "scored")
+    __slots__ = ("_rng",)
+
+    scored: Scored = None
 
     def __init__(self, rng: Rng) -> None:
-        self.scored: Scored = None
         self._rng = rng
 
     def choose(self, candidates: Sequence[C], _request: RouteRequest) -> C:
@@ -291,10 +292,11 @@ class HashRing:
     all workers and restarts agree.
     """
 
-    __slots__ = ("_owners", "_points", "_positions", "_seen", "scored")
+    __slots__ = ("_owners", "_points", "_positions", "_seen")
+
+    scored: Scored = None  # `first_owner` tells
 
     def __init__(self, members: Sequence[Candidate]) -> None:
-        self.scored: Scored = None  # `first_owner` tells
         self._seen: Sequence[Candidate] = ()
         self._positions: dict[str, int] = {}  # of the candidates seen last that are on the ring
         self.rebuild(members)
@@ -380,10 +382,11 @@ def _points(name: str, count: int) -> Iterator[int]:
 class PythonPolicy:
     """A user's ``choose(candidates, request)``, held to the law that it returns one of the candidates."""
 
-    __slots__ = ("_choice", "_name", "scored")
+    __slots__ = ("_choice", "_name")
+
+    scored: Scored = None
 
     def __init__(self, choice: PythonChoice, name: str = "") -> None:
-        self.scored: Scored = None
         self._choice = choice
         self._name = name or getattr(choice, "__qualname__", repr(choice))
 

@@ -17,9 +17,17 @@ HUB_WATCHDOG = 1.0  # the default
 WORKER_TIMEOUT = 30.0  # the default
 
 
-def key(default: Any, doc: str) -> Any:
-    """A field that stands in the configuration file under its own name."""
-    return field(default=default, metadata={"doc": doc})
+def key(default: Any, doc: str, told: str = "") -> Any:
+    """A field that stands in the configuration file under its own name.
+
+    `told` is what the reference says of a default that depends on other keys.
+    """
+    return field(default=default, metadata=line(doc, told))
+
+
+def line(doc: str, told: str = "required") -> dict[str, str]:
+    """The metadata of a field without a default, which mypy knows by `field` alone."""
+    return {"doc": doc, "told": told}
 
 
 class Mode(Enum):
@@ -93,9 +101,9 @@ class Timeouts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
     size: int = key(10, "idle connections kept per backend; the oldest is closed when one more comes")
-    reuse: Reuse = key(Reuse.NEVER, "what a returned connection is good for: never, quiescent (tcp), safe (http)")
+    reuse: Reuse = key(Reuse.NEVER, "what a returned connection is good for", "`never` in tcp, `safe` in http")
     preconnect: int = key(0, "fresh connections kept ready per backend")
-    idle_timeout: float = key(60.0, "how long an idle connection is kept")
+    idle_timeout: float = key(60.0, "how long an idle connection is kept", "`connection_idle_timeout`")
     max_age: float = key(3600.0, "how long after its dial a connection may still be lent")
     max_uses: int = key(10000, "how many times a connection may be lent")
     quiescent_for: float = key(0.1, "quiescent: how long the backend must have been silent before a return")
@@ -103,17 +111,17 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckSettings:
-    type: Probe = key(Probe.TCP, "tcp connects, http asks, none trusts")
+    type: Probe = key(Probe.TCP, "tcp connects, http asks for a path, none takes every backend for healthy")
     interval: float = key(5.0, "between two checks of one backend, jittered by a tenth")
     fast_interval: float = key(1.0, "between checks while the last one disagreed with the state; never above interval")
     timeout: float = key(2.0, "for one check")
     rise: int = key(2, "successes in a row that bring a backend up")
     fall: int = key(3, "failures in a row that take a backend down")
-    port: int | None = key(None, "another port to check than the backend's own")
+    port: int | None = key(None, "another port to check than the backend's own", "the backend's")
     path: str = key("/", "http: the path to ask for")
-    host: str | None = key(None, "http: the Host header; the backend's address by default")
-    expect_status: tuple[tuple[int, int], ...] = key(((200, 399),), "http: statuses that are healthy, such as 200-399")
-    expect_body: str | None = key(None, "http: text that the first 64 KiB of the body must contain")
+    host: str | None = key(None, "http: the Host header", "the backend's address")
+    expect_status: tuple[tuple[int, int], ...] = key(((200, 399),), "http: statuses that are healthy", "`200-399`")
+    expect_body: str | None = key(None, "http: text that the first 64 KiB of the body must contain", "any")
     use_pool: bool = key(False, "http: ask over an idle pooled connection where there is one")
 
 
@@ -128,10 +136,10 @@ class PassiveHealthSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
-    name: str = key("", "its name in logs and metrics; the address by default")
-    address: Address = key(Address(), "host:port, [v6]:port or unix:/path")
-    weight: int = key(1, "its share of the load beside the others, 1 to 1000")
-    max_connections: int | None = key(None, "borrowed and idle connections together; no limit by default")
+    name: str = key("", "its name in logs and metrics", "its address")
+    address: Address = key(Address(), "where it listens", "required")
+    weight: int = key(1, "its share of the load beside the others")
+    max_connections: int | None = key(None, "connections to it at once, idle ones included", "no limit")
     backup: bool = key(False, "serves only while no other backend can")
 
 
@@ -139,8 +147,8 @@ class BackendSettings:
 class BalanceSettings:
     """A policy by its name, and what it needs: a dotted path (``python``) or a source (``hash``)."""
 
-    kind: str = "round_robin"
-    argument: str = ""
+    kind: str = key("round_robin", "http: by a field, a cookie or the path: the same value, the same backend", "none")
+    argument: str = key("", "a function of yours, `choose(candidates, request)`", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +156,7 @@ class StickySettings:
     """A client stays with the backend that a cookie of gproxy's names."""
 
     cookie: str = key("gproxy", "the cookie's name")
-    max_age: float | None = key(None, "how long browsers keep it; for their session by default")
+    max_age: float | None = key(None, "how long browsers keep it", "a browser's session")
     secure: bool = key(False, "whether browsers send it over https only")
 
 
@@ -164,21 +172,23 @@ class HeaderRules:
 class RouteSettings:
     """Requests that match both go to another upstream."""
 
-    upstream: str
-    host: str = key("", "a host name, or *.suffix for every name below one; any by default")
-    path: str = key("", "a path prefix of whole segments, such as /v1/; any by default")
+    upstream: str = field(metadata=line("where matching requests go"))
+    host: str = key("", "a host name, or `*.suffix` for every name below one", "any")
+    path: str = key("", "the start of the path, in whole segments, such as `/v1/`", "any")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     name: str
-    backends: tuple[BackendSettings, ...]
-    balance: BalanceSettings = key(BalanceSettings(), "how a backend is chosen")
+    backends: tuple[BackendSettings, ...] = field(metadata=line("the servers, at least one"))
+    balance: BalanceSettings = key(BalanceSettings(), "how a backend is chosen", "`round_robin`")
     retries: int = key(2, "further backends tried when a dial fails")
-    all_down: AllDown = key(AllDown.RESET, "when no backend can serve: reset or close for tcp, 503 for http")
+    all_down: AllDown = key(
+        AllDown.RESET, "what a client sees when no backend can serve", "`reset` in tcp, `503` in http"
+    )
     retry_after: float = key(5.0, "http: what a 503 tells clients to wait")
-    sticky: StickySettings | None = key(None, "http: keep a client on one backend by a cookie")
-    down_action: DownAction = key(DownAction.KEEP, "sessions of a backend that goes down: keep or close_sessions")
+    sticky: StickySettings | None = key(None, "http: keep a client on one backend by a cookie", "off")
+    down_action: DownAction = key(DownAction.KEEP, "what happens to the sessions of a backend that goes down")
     resolve_interval: float = key(30.0, "between two look-ups of the backends' host names")
     pool: PoolSettings = key(PoolSettings(), "idle backend connections")
     health_check: HealthCheckSettings = key(HealthCheckSettings(), "active checks")
@@ -188,24 +198,26 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    name: str
-    bind: Address
-    upstream: str
-    mode: Mode = key(Mode.TCP, "tcp or http")
-    max_connections: int = key(10000, "sessions at once, of all processes; what becomes of more says on_overload")
-    on_overload: OnOverload = key(OnOverload.WAIT, "wait in the kernel's backlog, or reject: 503 in http, RST in tcp")
+    name: str = field(metadata=line("its name in logs and metrics", "`listener1`, ..."))
+    bind: Address = field(metadata=line("where to accept; port 0 lets the kernel choose"))
+    upstream: str = field(metadata=line("the upstream that serves the clients"))
+    mode: Mode = key(Mode.TCP, "tcp moves bytes, http reads requests")
+    max_connections: int = key(10000, "sessions at once, of all workers; `on_overload` says what becomes of more")
+    on_overload: OnOverload = key(
+        OnOverload.WAIT, "further clients wait in the backlog, or are turned away: 503 in http, RST in tcp"
+    )
     backlog: int = key(1024, "connections that the kernel holds until they are accepted")
-    forwarded: Forwarded = key(Forwarded.X_FORWARDED, "http: x-forwarded, forwarded or off")
+    forwarded: Forwarded = key(Forwarded.X_FORWARDED, "http: which fields tell a backend of the client")
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = key((), "http: whose forwarding fields are believed")
-    routes: tuple[RouteSettings, ...] = key((), "http: requests for other upstreams, the first match wins")
-    request_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from requests")
-    response_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from responses")
-    max_request_line: int = key(8192, "http: bytes of a request line")
-    max_head: int = key(65536, "http: bytes of a head")
-    max_fields: int = key(128, "http: field lines of a head")
-    max_body: int | None = key(None, "http: bytes of a request body; no limit by default")
+    routes: tuple[RouteSettings, ...] = key((), "http: requests for other upstreams; the first match wins")
+    request_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from requests", "none")
+    response_headers: HeaderRules = key(HeaderRules(), "http: fields set in and removed from responses", "none")
+    max_request_line: int = key(8192, "http: bytes of a request line, else 414; at most `max_head`")
+    max_head: int = key(65536, "http: bytes of a head, else 431, or 502 for a response's")
+    max_fields: int = key(128, "http: field lines of a head, else the same")
+    max_body: int | None = key(None, "http: bytes of a request body, else 413", "no limit")
     error_files: tuple[tuple[int, str], ...] = key((), "http: bodies in the place of gproxy's own, by status")
-    explain_header: bool = key(False, "http: tell clients in X-Gproxy-Explain how their backend was chosen")
+    explain_header: bool = key(False, "http: tell clients in `X-Gproxy-Explain` how their backend was chosen")
     overrides: tuple[tuple[str, float], ...] = ()  # the timeouts that the listener names for itself
 
     @property
@@ -223,42 +235,44 @@ class StatsdSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    level: str = key("info", "debug, info, warning or error")
-    format: str = key("text", "text or json")
-    access: str = key("-", "access log: off, - for standard output, or a path")
+    level: str = key("info", "the least important messages that are written")
+    format: str = key("text", "of the log and the access log")
+    access: str = key("-", "the access log: nowhere, standard output (`-`), or a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSettings:
-    bind: Address = key(Address("127.0.0.1", 9901), "where the admin API listens: host:port or unix:/path")
-    token: str | None = field(default=None, repr=False, metadata={"doc": "what its clients must know"})
+    bind: Address = key(Address("127.0.0.1", 9901), "where the admin API and the dashboard listen")
+    token: str | None = field(default=None, repr=False, metadata=line("what its clients must know", "none"))
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a process runs as: ``user`` and ``group``, looked up."""
 
-    uid: int
-    gid: int
+    uid: int = field(metadata=line("whom the workers run as", "who starts it"))
+    gid: int = field(metadata=line("their group", "the user's primary group"))
     name: str  # the user's, or its id where it has no name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    listeners: tuple[ListenerSettings, ...]
-    upstreams: tuple[UpstreamSettings, ...]
-    workers: int = 1
-    max_connections: int | None = None  # sessions of all listeners; None: what descriptors suffice for
+    listeners: tuple[ListenerSettings, ...] = field(metadata=line("where clients connect"))
+    upstreams: tuple[UpstreamSettings, ...] = field(metadata=line("groups of backends, by name"))
+    workers: int = key(1, "processes that serve; auto is one for each core that gproxy may run on")
+    max_connections: int | None = key(
+        None, "sessions at once, of all listeners and workers", "what descriptors suffice for"
+    )
     identity: Identity | None = None  # None: stay who we are
-    pid_file: str | None = None
-    hub_watchdog: float = HUB_WATCHDOG
-    worker_timeout: float = WORKER_TIMEOUT
-    start_timeout: float = 30.0
-    drain_timeout: float = 30.0
-    metrics_interval: float = 10.0
-    statsd: StatsdSettings | None = None
-    admin: AdminSettings | None = None
-    log: LogSettings = LogSettings()
+    pid_file: str | None = key(None, "where the master process writes its id")
+    hub_watchdog: float = key(HUB_WATCHDOG, "a Python policy that holds the event loop for longer is reported")
+    worker_timeout: float = key(WORKER_TIMEOUT, "a worker without a sign of life for so long is killed and replaced")
+    start_timeout: float = key(30.0, "what new workers get to become ready")
+    drain_timeout: float = key(30.0, "what sessions get to finish at a shutdown, a reload or an upgrade")
+    metrics_interval: float = key(10.0, "between two pushes to StatsD")
+    statsd: StatsdSettings | None = key(None, "where metrics go", "off")
+    admin: AdminSettings | None = key(None, "the admin API, the dashboard, and metrics for Prometheus", "off")
+    log: LogSettings = key(LogSettings(), "the log and the access log")
     warnings: tuple[str, ...] = ()  # what can run but was hardly meant, a line each with its place
 
     def upstream(self, name: str) -> UpstreamSettings:

@@ -76,6 +76,11 @@ def decisions(client: Client, options: Namespace) -> Said:
     return Said(found, tables.decisions(found))
 
 
+def processes(client: Client, _options: Namespace) -> Said:
+    found = client.get("/v1/processes")
+    return Said(found, tables.processes(found))
+
+
 def health(client: Client, options: Namespace) -> Said:
     try:
         found = client.get("/v1/health", **({"upstream": options.upstream} if options.upstream else {}))

@@ -27,7 +27,7 @@ class Keys:
 
     def begin(self) -> None:
         self._before = termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd)
+        tty.setcbreak(self._fd, termios.TCSADRAIN)  # what is typed ahead counts
 
     def end(self) -> None:
         termios.tcsetattr(self._fd, termios.TCSAFLUSH, self._before)

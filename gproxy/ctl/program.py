@@ -125,6 +125,7 @@ ACTIONS: Final = {
         actions.decisions, "the last choices of backends, and who was left out and why",
         (_argument("--last", metavar="N", type=int, default=20, help="how many, 1 to 100 (default 20)"),),
     ),
+    "processes": Action(actions.processes, "what the steward and each worker hold: memory, open files, sessions"),
     "health": Action(
         actions.health, "whether it can serve; the exit status tells it, too",
         (_argument("upstream", nargs="?", metavar="UPSTREAM", help="can this one (default: any that listeners name)"),),

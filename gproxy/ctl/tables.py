@@ -99,12 +99,21 @@ def backend_line(backend: Document) -> str:
 
 
 def decisions(document: Document) -> str:
-    lines = [
-        table(("AGO", "WORKER", "CLIENT", "LISTENER", "BACKEND", "LEFT OUT"), map(_decision, document["decisions"]))
-    ]
-    if (silent := document["workers"] - document["answered"]) > 0:
-        lines.append(f"Of {document['workers']} workers {silent} did not answer in time.")
-    return "\n".join(lines)
+    head = ("AGO", "WORKER", "CLIENT", "LISTENER", "BACKEND", "LEFT OUT")
+    return "\n".join([table(head, map(_decision, document["decisions"])), *_silent(document)])
+
+
+def processes(document: Document) -> str:
+    names = ("process", "pid", "sessions", "resident_bytes", "open_files", "greenlets", "watchers")
+    head = ("PROCESS", "PID", "SESSIONS", "BYTES", "FILES", "GREENLETS", "WATCHERS")
+    rows = (["-" if each[name] is None else each[name] for name in names] for each in document["processes"])
+    return "\n".join([table(head, rows), *_silent(document)])
+
+
+def _silent(document: Document) -> list[str]:
+    """Of the workers that were asked."""
+    silent = document["workers"] - document["answered"]
+    return [f"Of {document['workers']} workers {silent} did not answer in time."] if silent > 0 else []
 
 
 def _decision(decision: Document) -> tuple[object, ...]:

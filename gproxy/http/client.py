@@ -13,14 +13,13 @@ from _socket import socket as Socket
 from enum import Enum
 from typing import Any, NamedTuple
 
-from gevent import get_hub
+from gevent import GreenletExit, get_hub
 
 from gproxy.core.balance import RouteRequest
 from gproxy.core.http.forward import RequestBlock
 from gproxy.core.settings import Timeouts
 from gproxy.core.termination import Ended
 from gproxy.http.context import HttpContext
-from gproxy.http.interrupted import Interrupted
 from gproxy.net.connection import format_sockaddr
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
 from gproxy.stories import PlainChoice
@@ -44,6 +43,14 @@ _BY_PROGRESS = frozenset((UPLOAD, DOWNLOAD, TUNNEL))  # their deadline is for a 
 
 LINGER_FOR = 5.0  # seconds
 _RESTS_AFTER = 1.0  # seconds between two requests after which a session's greenlet is let go
+
+
+class Interrupted(GreenletExit):  # type: ignore[misc]  # gevent has no types
+    """The session's greenlet is to end what it is at, under this code."""
+
+    def __init__(self, code: Ended):
+        self.code = code
+        super().__init__(code)
 
 
 class _Look(NamedTuple):

@@ -19,10 +19,9 @@ from gproxy.core.http.heads import check_request_line, check_unfinished_request
 from gproxy.core.http.messages import Malformed
 from gproxy.core.settings import AllDown
 from gproxy.core.termination import Ended
-from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide
+from gproxy.http.client import DOWNLOAD, HEAD, IDLE, LINGER, OVER, ROUTING, TUNNEL, ClientSide, Interrupted
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import UNREAD, CutOff, Exchange, Refused
-from gproxy.http.interrupted import Interrupted
 from gproxy.http.record import Over, count, record, trace
 from gproxy.http.tunnel import Tunnel
 from gproxy.net.connection import finish, format_sockaddr
@@ -133,8 +132,8 @@ class HttpSession(ClientSide):
             self._answer(error.status, Ended.REFUSED, error.reason)
         except NotServed as refusal:
             self._not_served(refusal.code)
-        except Refused as refused:
-            self._answer(refused.status, refused.code, refused.reason)
+        except Refused as refusal:
+            self._answer(refusal.status, refusal.code, refusal.reason)
         except CutOff as cut:
             self._end_abruptly(cut.code)
             return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import gevent
-from gevent import getcurrent
+from gevent import GreenletExit, getcurrent
 
 from gproxy.core.http.bodies import LengthReader, body_reader, encode_chunk, encode_last
 from gproxy.core.http.forward import end_to_end_trailers
@@ -18,8 +18,11 @@ from gproxy.core.http.messages import Body, Framing, Malformed
 from gproxy.core.retry import REPLAY_LIMIT
 from gproxy.core.termination import Ended
 from gproxy.http.client import UPLOAD, WAITING, ClientSide
-from gproxy.http.interrupted import Stopped
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
+
+
+class _Stopped(GreenletExit):  # type: ignore[misc]  # gevent has no types
+    """The rest of the body is of no use any more."""
 
 
 class _CutOff(Exception):
@@ -72,7 +75,7 @@ class Upload:
     def stop(self, *, wait: bool = False) -> None:
         """Stop pumping soon, or before this returns."""
         if self._greenlet is not None:
-            self._greenlet.kill(Stopped, block=wait)
+            self._greenlet.kill(_Stopped, block=wait)
 
     # The pump.
 
@@ -95,7 +98,7 @@ class Upload:
         except Malformed as refusal:
             self.refusal = refusal
             client.interrupt(Ended.REFUSED)
-        except Stopped:
+        except _Stopped:
             self.broken = True
         finally:
             if self._greenlet is getcurrent():

@@ -33,8 +33,8 @@ def dial(endpoint: Endpoint, timeout: float) -> Socket:
     """
     try:
         sock = new_socket(endpoint.family)
-    except OSError as shortage:
-        raise _dial_error(endpoint, shortage.errno or errno.EIO) from shortage
+    except OSError as error:
+        raise _dial_error(endpoint, error.errno or errno.EIO) from error
     try:
         code = sock.connect_ex(endpoint.sockaddr)
         if code == errno.EINPROGRESS:

@@ -38,7 +38,7 @@ CALM_SECONDS = 3.0
 REST_SECONDS = 60.0  # for everything to come to rest
 JOIN_SECONDS = 90.0
 LOOK_SECONDS = 0.2
-ERA_SECONDS = 600.0
+ERA_SECONDS = 1800.0  # so long that processes live well beyond memory.WARM_UP_SECONDS in its calmer part
 MOST_TRIES = 2 * 3  # on each backend a reused connection and a fresh one
 
 

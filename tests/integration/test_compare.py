@@ -55,7 +55,7 @@ def test_it_measures_http_rows(tmp_path):
     assert "INVALID" not in done.stderr
     rows = {row["row"]: row for row in json.loads(target.read_text())}
     assert list(rows) == HTTP_ROWS
-    assert tuple(rows["http-caddy"]["proxies"]) == ("caddy", "nginx", "gproxy", "compiled")
+    assert tuple(rows["http-caddy"]["proxies"]) == ("caddy", "nginx", "gproxy")
     for row in rows.values():
         assert row["proxies"][row["baseline"]]["ratio"] == 1
         for proxy in row["proxies"].values():

@@ -175,6 +175,11 @@ def test_health_is_told_by_the_exit_status_too(ctl):
     assert json.loads(ctl("health", "app", "--json", status=1)) == {"status": "unavailable"}
 
 
+def test_processes(proxy, ctl):
+    pids = {line.split()[1] for line in ctl("processes").splitlines()[1:]}
+    assert pids == {str(pid) for pid in proxy.processes().values()}
+
+
 def test_metrics_and_the_description_of_the_api(ctl):
     assert "\ngproxy_sessions 0\n" in ctl("metrics")
     assert json.loads(ctl("openapi"))["openapi"] == "3.1.0"

@@ -16,13 +16,12 @@ from pathlib import Path
 from types import TracebackType
 
 TOP = Path(__file__).resolve().parents[2]
-TREE = os.environ.get("GPROXY_TREE", str(TOP))  # whose gproxy is tested: a compiled one is elsewhere
 START_TIMEOUT = STOP_TIMEOUT = 20.0  # seconds
 
 
 def command_environ(more: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment in which `python -m gproxy` is that of TREE, whatever the directory."""
-    return os.environ | {"PYTHONPATH": f"{TREE}:{TOP}"} | (more or {})
+    """The environment in which `python -m gproxy` is this tree's, whatever the directory."""
+    return os.environ | {"PYTHONPATH": str(TOP)} | (more or {})
 
 
 def gproxy(directory: Path, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

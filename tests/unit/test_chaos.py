@@ -185,3 +185,9 @@ def test_the_section_of_the_manual(tmp_path):
     page.write_text("without marks")
     with pytest.raises(ValueError, match="has no lines"):
         document.write(report, page)
+
+
+def test_processes_live_long_enough_in_a_long_run_for_a_verdict(memory):
+    program = import_module("soak.program")
+    left_alone = program.ERA_SECONDS * 0.7 - memory.WARM_UP_SECONDS  # by default
+    assert left_alone / (program.ROUGH_SECONDS + program.CALM_SECONDS + 10) > memory.LEAST_READINGS

@@ -41,6 +41,16 @@ def test_the_overview_tells_what_an_operator_must_know():
     assert "last reload: on its way for 3.0 s\n" in tables.overview(state([], reload=running))
 
 
+def test_processes_and_what_could_not_be_found_out():
+    steward = {"process": "steward", "pid": 12, "sessions": 0, "resident_bytes": 40_000_000, "open_files": None,
+               "greenlets": 5, "watchers": 7}  # fmt: skip
+    text = tables.processes({"processes": [steward], "workers": 1, "answered": 0})
+    assert [line.split() for line in text.splitlines()[1:]] == [
+        ["steward", "12", "0", "40000000", "-", "5", "7"],
+        ["Of", "1", "workers", "1", "did", "not", "answer", "in", "time."],
+    ]
+
+
 def test_decisions_tell_who_was_left_out_and_why():
     decision = {
         "worker": 1, "ago": 0.5, "upstream": "app", "listener": "web", "client": "10.0.0.9", "key": "", "sticky": "",
