@@ -35,11 +35,11 @@ def answer(worker: Worker, slot: int, question: Message) -> Any:
     """What the worker in a slot says to a question."""
     if question["ask"] == "process":
         return [process_document(f"worker{slot}", len(worker.sessions), worker.resting)]
-    traces, now = worker.traces(), time.monotonic()
+    now = time.monotonic()
     if question["ask"] == "decisions":
-        return decisions_document(traces, question["last"], slot, now)
+        return decisions_document(worker.decisions(question["last"]), slot, now)
     wanted = Wanted(question["last"], question["request_id"], question["client"], question["failed"])
-    return stories_document(traces, wanted, slot, now)
+    return stories_document(worker.traces(), wanted, slot, now)
 
 
 def _backend(worker: Worker, upstream: str, name: str) -> Backend | None:

@@ -9,6 +9,8 @@ exchanges (http/plain.py) and tcp sessions are kept as bare tuples.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 from gproxy.core.balance import RouteRequest, Scored
@@ -64,6 +66,12 @@ class Course:
         if self.choice is None:
             return self.earlier
         return (*self.earlier, Try(decision_of(self.choice), self.missed, self.uses, self.idle, self.failure))
+
+    @property
+    def choices(self) -> list[Decision | Picked]:
+        """Of all tries."""
+        earlier: list[Decision | Picked] = [each.decision for each in self.earlier]
+        return earlier if self.choice is None else [*earlier, self.choice]
 
     def choose_again(self) -> None:
         """The choice came to nothing."""
@@ -142,25 +150,30 @@ class Trace(NamedTuple):
 
 def plain_trace(peer: Any, choice: PlainChoice) -> Trace:
     """Of a plain exchange that is under way."""
-    began, upstream, request, _standing, backend, _scored, method, target, request_id = choice
-    course = Course(upstream)
-    course.backend, course.choice = backend, choice[:6]
-    course.routed_at = course.connected_at = began
+    began, _, request, _, _, _, method, target, request_id = choice
     return Trace(
-        Mode.HTTP, peer, request.listener, course, began, None, 0, 0, None,
+        Mode.HTTP, peer, request.listener, _plain_course(choice), began, None, 0, 0, None,
         began, None, 0, method, target, b"HTTP/1.1", request_id,
     )  # fmt: skip
 
 
+def _plain_course(choice: PlainChoice) -> Course:
+    began, upstream, _, _, backend, *_ = choice
+    course = Course(upstream)
+    course.backend, course.choice = backend, choice[:6]
+    course.routed_at = course.connected_at = began
+    return course
+
+
 def _plain_over(plain: Plain) -> Trace:
     bytes_in, bytes_out, status, answered, ended, peer, uses, idle_since, choice = plain
-    trace = plain_trace(peer, choice)
-    course = trace.course
-    assert course is not None
-    course.uses, course.idle = uses, trace.began - idle_since
-    return trace._replace(
-        bytes_in=bytes_in, bytes_out=bytes_out, status=status, answered=answered, ended=ended, code=Ended.NORMAL
-    )
+    began, _, request, _, _, _, method, target, request_id = choice
+    course = _plain_course(choice)
+    course.uses, course.idle = uses, began - idle_since
+    return Trace(
+        Mode.HTTP, peer, request.listener, course, began, ended, bytes_in, bytes_out, Ended.NORMAL,
+        began, answered, status, method, target, b"HTTP/1.1", request_id,
+    )  # fmt: skip
 
 
 # A tcp session: the client's address, its listener, how its search went, when it began, when it ended (None: it is
@@ -170,6 +183,10 @@ Session = tuple[Any, str, Course, float, float | None, int, int, Ended | None]
 
 def session_trace(session: Session) -> Trace:
     return Trace(Mode.TCP, *session)
+
+
+def _made_at(choice: Decision | Picked) -> float:
+    return choice.at if isinstance(choice, Decision) else choice[0]
 
 
 class Stories:
@@ -201,6 +218,18 @@ class Stories:
             *self._others,
             *self._wrong,
         ]
+
+    def decisions(self, last: int, under_way: Iterable[Course]) -> list[Decision]:
+        """The last choices, the latest first; those under way are not among ours.
+
+        They are compared as they are kept: to make a Trace of each story would cost a worker 50 ms.
+        """
+        courses = [session[2] for session in self._sessions]
+        courses += [trace.course for trace in (*self._others, *self._wrong) if trace.course is not None]
+        choices: list[Decision | Picked] = [plain[-1][:6] for plain in self._plain]
+        for course in (*courses, *under_way):
+            choices += course.choices
+        return [decision_of(choice) for choice in nlargest(last, choices, key=_made_at)]
 
     def __repr__(self) -> str:
         well = len(self._plain) + len(self._sessions) + len(self._others)

@@ -271,7 +271,7 @@ class Supervisor:
                 case "absorbed":
                     self._uncounted.pop(message.get("generation", 0), None)
                 case "reload":
-                    self._signals.append(signal.SIGHUP)
+                    self._asked_to_reload()
                 case _:
                     with contextlib.suppress(KeyError, TypeError):  # not as the tables have it
                         errands.pass_on(message, process, self._generations())
@@ -525,6 +525,14 @@ class Supervisor:
         log.info("reloading")
         systemd.notify(RELOADING=1)
         self._begin(config)
+
+    def _asked_to_reload(self) -> None:
+        """By the admin API, which may not end what has no file, as SIGHUP does."""
+        if self._load is not None:
+            self._signals.append(signal.SIGHUP)
+            return
+        self._reload_is("running")
+        self._reload_is("failed", "there is no configuration file to read anew")
 
     def _reload_is(self, outcome: str, why: str = "") -> None:
         """For operators. A look at the file that begins is another reload."""

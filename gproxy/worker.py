@@ -39,7 +39,7 @@ from gproxy.net.refusals import HELD
 from gproxy.net.resolve import LOOKUP_TIMEOUT, Resolve, ResolveError, resolve
 from gproxy.net.splice import PIPES
 from gproxy.probes import ProbeTarget, probe
-from gproxy.router import Router
+from gproxy.router import Decision, Router
 from gproxy.service import Common, Service, Session, Target
 from gproxy.shared import Shared
 from gproxy.statsd import StatsdReporter
@@ -180,8 +180,15 @@ class Worker:
     def traces(self) -> list[Trace]:
         """What became of the last sessions and exchanges, and what is under way; the latest first."""
         self.metrics.catch_up()
-        under_way = [trace for session in self.sessions if (trace := session.under_way()) is not None]
-        return sorted([*self.stories.traces, *under_way], key=lambda trace: trace.latest, reverse=True)
+        return sorted([*self.stories.traces, *self._under_way()], key=lambda trace: trace.latest, reverse=True)
+
+    def decisions(self, last: int) -> list[Decision]:
+        """The last choices of backends, the latest first."""
+        self.metrics.catch_up()
+        return self.stories.decisions(last, [trace.course for trace in self._under_way() if trace.course is not None])
+
+    def _under_way(self) -> list[Trace]:
+        return [trace for session in self.sessions if (trace := session.under_way()) is not None]
 
     # Ending.
 

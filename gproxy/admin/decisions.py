@@ -8,7 +8,6 @@ from typing import Any
 
 from gproxy.admin.schema import BOOLEAN, COUNT, SECONDS, STRING, array, obj, or_null
 from gproxy.router import Decision
-from gproxy.stories import Trace
 
 MOST = 100
 _ROOM = 48 * 1024  # bytes of one worker's answer: it must fit a message between processes
@@ -30,22 +29,17 @@ SCHEMA = obj(
 )
 
 
-def decisions_document(traces: Iterable[Trace], last: int, worker: int, now: float) -> list[dict[str, Any]]:
-    """The last ones that the traces tell of, the latest first, as far as there is room."""
-    decisions = sorted((each.decision for trace in traces for each in trace.tries), key=_at, reverse=True)
+def decisions_document(decisions: Iterable[Decision], worker: int, now: float) -> list[dict[str, Any]]:
+    """The first ones, as far as there is room."""
     found: list[dict[str, Any]] = []
     room = _ROOM
-    for decision in decisions[:last]:
+    for decision in decisions:
         entry = _entry(decision, worker, now)
         room -= len(json.dumps(entry)) + 2
         if room < 0:
             break
         found.append(entry)
     return found
-
-
-def _at(decision: Decision) -> float:
-    return decision.at
 
 
 def _entry(decision: Decision, worker: int, now: float) -> dict[str, Any]:

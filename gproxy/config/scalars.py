@@ -149,11 +149,13 @@ def members(*options: E) -> dict[str, E]:
 
 
 def name(text: str) -> str:
-    """A name that can stand in a log line, beside a slash."""
+    """A name that can stand in a log line, beside a slash, and in a URL, where dots alone would be steps."""
     if not text or len(text) > MAX_NAME:
         raise ValueError(f"must be a name of 1 to {MAX_NAME} characters, not {shown(text)}")
     if "/" in text or " " in text or not text.isprintable():
         raise ValueError(f"must be a name without white space, control characters or '/', not {shown(text)}")
+    if text in (".", ".."):
+        raise ValueError(f"must be a name with more than dots, not {shown(text)}")
     return text
 
 

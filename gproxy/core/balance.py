@@ -75,6 +75,7 @@ class RouteRequest(NamedTuple):
 
 
 Scored = Sequence[Any] | str | None  # what a policy has looked at, for core/scoring.py to tell; most have no need
+MOST_SCORED = 50  # candidates beyond which it is empty: it is kept for thousands of choices (stories.py)
 
 
 class Policy(Protocol):
@@ -182,7 +183,7 @@ class RoundRobin:
             share.credit += share.weight
             if share.credit > best.credit:
                 best = share
-        self.scored = [share.credit for share in self._shares]
+        self.scored = [share.credit for share in self._shares] if len(weights) <= MOST_SCORED else ()
         best.credit -= sum(weights)
         self._picks = best.last = self._picks + 1
         return best.index
@@ -228,7 +229,8 @@ class LeastConnections:
 
     def choose(self, candidates: Sequence[C], _request: RouteRequest) -> C:
         # load(), without a call for each
-        self.scored = loads = [(c.active + 1) / c.weight for c in candidates]
+        loads = [(c.active + 1) / c.weight for c in candidates]
+        self.scored = loads if len(loads) <= MOST_SCORED else ()
         least = min(loads)
         tied = [index for index, its in enumerate(loads) if its == least]
         self._last = next((index for index in tied if index > self._last), tied[0])

@@ -42,7 +42,7 @@ def _by_policy(balance: BalanceSettings, choice: Choice) -> Scoring:
         return Scoring(f"its turn, since {choice.scored}")
     scored = tuple(choice.scored or ())
     match balance.kind:
-        case "round_robin" if scored:
+        case "round_robin" if choice.scored is not None:
             return Scoring("its turn by weight: the highest credit", _each(choice, scored))
         case "round_robin":
             return Scoring("its turn")

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from gproxy.ctl import prose, target
+from gproxy.ctl.program import write
 from gproxy.ctl.words import printable
 
 _NOT_FOUND: Final = 1
@@ -29,9 +30,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gproxy: {note}", file=sys.stderr)
     found = document["stories"]
     if options.json:
-        print(json.dumps(document, indent=2))
+        write(json.dumps(document, indent=2))
     elif found:
-        print(prose.stories(document))
+        write(prose.stories(document))
     if options.what is not None and not found:
         kept = "each worker keeps its last thousand or so"
         print(f"gproxy: nothing is known of {printable(options.what)}; {kept}", file=sys.stderr)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -149,9 +150,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write(text: str) -> None:
-    """To standard output; AdminError where that takes nothing."""
-    try:
+    """To standard output."""
+    with output():
         print(text, flush=True)
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """AdminError where standard output takes nothing."""
+    try:
+        yield
     except OSError as error:
         raise AdminError(f"standard output: {error.strerror}") from None
 

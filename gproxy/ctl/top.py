@@ -22,7 +22,7 @@ from rich.live import Live
 from gproxy.ctl import target, view
 from gproxy.ctl.client import Client, Refused, Unreachable
 from gproxy.ctl.keys import Keys
-from gproxy.ctl.program import duration
+from gproxy.ctl.program import duration, output
 from gproxy.ctl.rates import Look, View, view_of
 from gproxy.errors import GproxyError
 
@@ -83,7 +83,8 @@ def _once(client: Client, console: Console, interval: float) -> int:
     time.sleep(interval)
     watched.look()
     screen = view.Screen(console.width)
-    console.print(view.render(watched.view(), screen, str(client.address)))
+    with output():
+        console.print(view.render(watched.view(), screen, str(client.address)))
     return 0
 
 

@@ -222,9 +222,10 @@ def test_a_unix_socket_and_a_token_from_the_configuration(tmp_path, environ):
         assert (wrong.returncode, wrong.stderr) == (1, "gproxy: the token is wrong\n")
 
 
-def test_output_that_nobody_takes(admin):
+@pytest.mark.parametrize("arguments", [["ctl", "metrics"], ["explain", "--json"], ["top", "--once", "--interval=1ms"]])
+def test_output_that_nobody_takes(admin, arguments):
     host, port = admin.address
-    command = [sys.executable, "-m", "gproxy", "ctl", "--admin", f"{host}:{port}", "metrics"]
+    command = [sys.executable, "-m", "gproxy", *arguments, "--admin", f"{host}:{port}"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=command_environ(), check=False)
     assert (done.returncode, done.stderr) == (1, b"gproxy: standard output: No space left on device\n")

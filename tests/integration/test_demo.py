@@ -46,6 +46,13 @@ class Demo:
         return {self.ask().split()[0] for _ in range(6)}
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gproxy", *arguments], capture_output=True, text=True, env=command_environ(),
+        timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+
+
 def ask(client: http.client.HTTPConnection, target: str = "/", **fields: str) -> str:
     client.request("GET", target, headers={name.replace("_", "-"): value for name, value in fields.items()})
     response = client.getresponse()
@@ -131,6 +138,15 @@ def test_what_a_terminal_sends_ends_it_and_leaves_no_origin_behind(demo, number)
     os.killpg(demo.process.pid, number)
     assert demo.process.wait(TIMEOUT) == 0
     assert none_is_left(demo)
+
+
+def test_it_has_no_file_to_read_anew_and_goes_on(demo):
+    admin = re.search(r"http://(127\.0\.0\.1:\d+)/ +is the dashboard", demo.greeting)[1]
+    done = command("ctl", "reload", "--wait", "--admin", admin)
+    assert (done.returncode, done.stderr) == (
+        1, "gproxy: the reload has failed; generation 1 goes on: there is no configuration file to read anew\n"
+    )  # fmt: skip
+    assert demo.names() == {"b1", "b2", "b3"}
 
 
 def test_no_origin_outlives_a_demo_that_was_killed(demo):

@@ -108,7 +108,9 @@ def test_names(text):
     assert scalars.name(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a/b", "a\tb", "a\nb", "a\x7f", "a\u00a0b", "a\u2028b", "x" * 101])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a/b", "a\tb", "a\nb", "a\x7f", "a\u00a0b", "a\u2028b", "x" * 101, ".", ".."]
+)
 def test_text_that_is_no_name(text):
     assert "must be a name" in refusal(scalars.name, text)
 

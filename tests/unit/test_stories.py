@@ -483,3 +483,24 @@ def test_the_bytes_of_a_transfer_that_goes_on(played: PlayedBackend) -> None:
         [story] = told(proxy)
         assert (story["bytes_in"], story["bytes_out"]) == (len(head) + 10, got.size + 5)
         assert (story["status"], story["code"]) == (200, None)
+
+
+def test_the_last_choices_are_told_whatever_kind_of_story_they_are_in(played: PlayedBackend) -> None:
+    """Of an Exchange, of a plain exchange, of one that was repeated, and of one that is under way."""
+    with EmbeddedHttp(named(played, "b1")) as proxy:
+        client, server = warm(proxy, played)
+        exchange(client, server)
+        client.send(get())
+        read_request(server)
+        server.close()
+        server = played.accept()
+        read_request(server)
+        server.send(ok(b"ok", DATE))
+        read_response(client)
+        client.send(get())
+        read_request(server)
+        decisions = proxy.worker.decisions(10)
+        assert [each.backend.name for each in decisions if each.backend is not None] == ["b1"] * 5
+        assert [each.at for each in decisions] == sorted((each.at for each in decisions), reverse=True)
+        assert decisions[0].at == max(trace.began for trace in proxy.worker.traces())
+        assert proxy.worker.decisions(2) == decisions[:2]

@@ -71,6 +71,13 @@ def test_pages_of_other_sites_change_nothing():
         assert refused(**fields) is None
 
 
+def test_the_page_may_come_by_way_of_a_proxy_with_tls():
+    """Which asks us under our name. A browser says for itself that the page is of that site."""
+    assert refused(own_site=True, SEC_FETCH_SITE="same-origin", ORIGIN="https://gproxy.example") is None
+    assert refused(own_site=True, SEC_FETCH_SITE="none", ORIGIN="https://gproxy.example") == 403
+    assert refused(own_site=True, SEC_FETCH_SITE="same-origin,cross-site") == 403
+
+
 @pytest.mark.parametrize("given", ["application/json", "Application/JSON; charset=utf-8"])
 def test_a_body_is_json(given):
     check_type({"CONTENT_TYPE": given})

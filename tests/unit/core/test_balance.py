@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gproxy.core.balance import (
     MAX_POINTS,
+    MOST_SCORED,
     POINTS_PER_WEIGHT,
     C,
     Candidate,
@@ -187,6 +188,16 @@ def test_least_connections_fills_in_proportion(each: list[int], sessions: int) -
         policy.choose(candidates, REQUEST).active += 1
     for one in candidates:  # nobody would have been better served by another
         assert one.active == 0 or all(one.active / one.weight <= (o.active + 1) / o.weight for o in candidates)
+
+
+@pytest.mark.parametrize("policy", [RoundRobin(), LeastConnections()], ids=["round robin", "least connections"])
+def test_what_is_kept_of_a_choice_has_a_bound(policy: Policy) -> None:
+    """Thousands of choices are kept: with a number for each of a thousand servers they would take 30 KB apiece."""
+    many = [Server(f"b{number}", 1 + number % 2) for number in range(MOST_SCORED + 1)]
+    policy.choose(many[1:], client(1))
+    assert len(policy.scored or ()) == MOST_SCORED
+    policy.choose(many, client(1))
+    assert policy.scored == ()
 
 
 def test_p2c_takes_the_less_loaded_of_the_two() -> None:

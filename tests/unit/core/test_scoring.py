@@ -28,6 +28,8 @@ def why(
             why("round_robin", [5, -1, 1]),
             Scoring("its turn by weight: the highest credit", (("b1", 5), ("b2", -1), ("b3", 1))),
         ),
+        (why("round_robin", ()), Scoring("its turn by weight: the highest credit")),
+        (why("least_connections", ()), Scoring("the least load")),
         (
             why("least_connections", [1.0, 2.0, 1 / 3]),
             Scoring("the least load", (("b1", 1.0), ("b2", 2.0), ("b3", 0.333))),
