@@ -195,8 +195,7 @@ class WorkerRole:
             case "reopen":
                 self._worker.reopen_logs()
             case "ask":
-                said = orders.answer(self._worker, self._share.slot, message)
-                self._say(said="answer", id=message["id"], answer=said)
+                orders.reply(self._worker, self._share.slot, message, self._say)
             case "eject" | "readmit" | "empty" | "log":
                 orders.carry_out(self._worker, message)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
+
+from gevent import get_hub
 
 from gproxy.admin.decisions import decisions_document
 from gproxy.admin.processes import process_document
@@ -31,8 +34,16 @@ def carry_out(worker: Worker, order: Message) -> None:
             backend.empty_pool()
 
 
-def answer(worker: Worker, slot: int, question: Message) -> Any:
-    """What the worker in a slot says to a question."""
+def reply(worker: Worker, slot: int, question: Message, say: Callable[..., object]) -> None:
+    """In the hub: tell the master what the worker in a slot says to a question, once all that is due has run.
+
+    In between, watchers would be missing that are as good as active: a timer that is due has stopped, and its greenlet
+    is still to start the next one.
+    """
+    get_hub().loop.run_callback(lambda: say(said="answer", id=question["id"], answer=_answer(worker, slot, question)))
+
+
+def _answer(worker: Worker, slot: int, question: Message) -> Any:
     if question["ask"] == "process":
         return [process_document(f"worker{slot}", len(worker.sessions), worker.resting)]
     now = time.monotonic()
