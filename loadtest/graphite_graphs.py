@@ -85,7 +85,7 @@ _PAGE = Template("""\
 $rows
 <script>
   setInterval(() => document.querySelectorAll("img").forEach((picture) => {
-    picture.src = picture.src.replace(/&at=.*|$$/, "&at=" + Date.now())
+    if (picture.complete) picture.src = picture.src.replace(/&at=.*|$$/, "&at=" + Date.now())
   }), $seconds * 1000)
 </script>
 </html>
