@@ -120,11 +120,11 @@ def test_a_missed_objective_is_status_1(arguments, missed, tmp_path):
 def test_nothing_is_left_when_it_is_ended_early(number, tmp_path):
     process = started(tmp_path, "steady", "--users=2", "--seconds=60")
     # b1 to b3, gproxy with a worker and a steward, Locust, and the command itself
-    eventually(lambda: len(family(tmp_path)) >= 8, TIMEOUT, "everything runs")
+    eventually(lambda: len(family(tmp_path)) >= 8, 3 * TIMEOUT, "everything runs")
 
     process.send_signal(number)
 
-    eventually(lambda: not family(tmp_path), TIMEOUT, "every process ends")
+    eventually(lambda: not family(tmp_path), 3 * TIMEOUT, "every process ends")
     process.communicate(timeout=TIMEOUT)
     assert process.returncode == (143 if number == signal.SIGTERM else -number)
 
