@@ -230,7 +230,9 @@ def test_who_does_not_read_a_stream_is_left(serve, monkeypatch, capfd):
 def test_who_goes_away_is_forgotten(serve):
     address = serve()
     streams = serve.servers[0].desk.streams
-    stream(address).close()
+    with stream(address) as client:
+        read_event(client)
+        assert "1 of" in repr(streams)
 
     def is_forgotten():
         streams.ring()
