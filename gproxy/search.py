@@ -38,10 +38,9 @@ class NotServed(Exception):
 class Search(Course):
     """Who was tried, who serves, and when that was known. It holds no slot once `connect` has raised."""
 
-    connection: PooledConnection | None = None
-    _picked: Backend | None = None  # with a slot reserved, as it was taken over
-
     def __init__(self, service: Service, target: Target, request: RouteRequest, client: Socket, now: float):
+        self.connection: PooledConnection | None = None
+        self._picked: Backend | None = None  # with a slot reserved, as it was taken over
         self._service = service
         self._request = request
         self._client: Socket | None = client

@@ -44,22 +44,19 @@ class Try(NamedTuple):
 class Course:
     """How the search for a backend has gone so far."""
 
-    # Defaults stand here, because one is made for every request and most of it stays as it is.
-    backend: Backend | None = None
-    tried: tuple[Backend, ...] = ()
-    retries = 0
-    routed_at: float | None = None
-    connected_at: float | None = None
-    choice: Decision | Picked | None  # the last one
-    missed: Missed | None = None
-    uses = 0
-    idle: float | None = None
-    failure = ""
-    earlier: tuple[Try, ...] = ()
-
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
-        self.choice = None
+        self.backend: Backend | None = None
+        self.tried: tuple[Backend, ...] = ()
+        self.retries = 0
+        self.routed_at: float | None = None
+        self.connected_at: float | None = None
+        self.choice: Decision | Picked | None = None  # the last one
+        self.missed: Missed | None = None
+        self.uses = 0
+        self.idle: float | None = None
+        self.failure = ""
+        self.earlier: tuple[Try, ...] = ()
 
     @property
     def tries(self) -> tuple[Try, ...]:

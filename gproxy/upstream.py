@@ -23,8 +23,9 @@ from gproxy.core.retry import RetryBudget
 from gproxy.core.settings import AllDown, BackendSettings, DownAction, Reuse, UpstreamSettings
 from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import BackendStats, MetricsCollector, Slot
+from gproxy.net import dial as dialling
 from gproxy.net.connection import Endpoint
-from gproxy.net.dial import Dial, dial, dial_any
+from gproxy.net.dial import Dial, dial_any
 from gproxy.net.pool import ConnectionPool, PoolEvent
 from gproxy.net.queue import SlotQueue
 from gproxy.net.resolve import literal
@@ -241,7 +242,7 @@ class Upstream:
         metrics: MetricsCollector,
         policy: Callable[[tuple[Backend, ...]], Policy],
         *,
-        dial: Dial = dial,
+        dial: Dial = dialling.dial,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.name = settings.name

@@ -68,23 +68,20 @@ _FIRST_LOOK = _Look(HEAD, 0, 0, 0)
 class ClientSide:
     """`data` is what the client has sent and nobody has used yet."""
 
-    # Defaults stand here, because one is made for every connection and most of it stays as it is.
-    data = b""
-    finished = False  # the client has sent FIN: it may still read
-    unread = False  # the client may still be sending what nobody wants
-    closing = False  # no request after this one
-    tries = 0  # of backends
-    phase: Phase
-    greenlet: Any = None
-    backend_stream: Stream | None = None
-    lent: PlainChoice | None = None  # of a plain exchange that is under way
-    block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
-    lines = b""
-    sent_before = 0  # bytes to the client, when the present exchange began
-    cut_off: object = None  # a plain exchange whose last bytes could not be sent
-    trusted = False  # whether its forwarding fields are believed
-
     def __init__(self, context: HttpContext, sock: Socket, peer: Any):
+        self.data = b""
+        self.finished = False  # the client has sent FIN: it may still read
+        self.unread = False  # the client may still be sending what nobody wants
+        self.closing = False  # no request after this one
+        self.tries = 0  # of backends
+        self.greenlet: Any = None
+        self.backend_stream: Stream | None = None
+        self.lent: PlainChoice | None = None  # of a plain exchange that is under way
+        self.block: RequestBlock | None = None  # the last request's, and the lines added to it for this client
+        self.lines = b""
+        self.sent_before = 0  # bytes to the client, when the present exchange began
+        self.cut_off: object = None  # a plain exchange whose last bytes could not be sent
+        self.trusted = False  # whether its forwarding fields are believed
         self.context = context
         self.phase = HEAD
         self.client = Stream(sock, get_hub())

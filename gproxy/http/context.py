@@ -46,11 +46,10 @@ class Remembered(dict[K, T]):
 class HttpContext(Service):
     """An http listener: its routes, limits and rules."""
 
-    serve_plain: Callable[..., Any]  # see plain.py
-
     def __init__(self, settings: ListenerSettings, targets: Mapping[str, Target], answers: Answers, common: Common):
         """`targets` by the names of upstreams."""
         super().__init__(settings.name, common)
+        self.serve_plain: Callable[..., Any]  # see plain.py; an HttpService has it
         self.settings = settings
         self.answers = answers
         self.routes = Routes(settings.routes, settings.upstream)

@@ -93,17 +93,6 @@ class Handover(NamedTuple):
 class Exchange:
     """`status` is 0 until a response's head was sent."""
 
-    # Defaults stand here, because an Exchange is made for every request and most of it stays as it is.
-    status = 0
-    response_at: float | None = None
-    upload: Upload | None = None
-    search: Search | None = None
-    bytes_out = 0
-    asked = b""  # the target as the client wrote it, where it is another one
-    told = ""  # why, in an answer of ours
-    tail = b""  # bytes of the backend's behind a 101
-    _backend_stream: Stream | None = None
-
     def __init__(
         self,
         client: ClientSide,
@@ -115,6 +104,15 @@ class Exchange:
         handover: Handover | None = None,
     ):
         """`size` are the bytes of the request's head."""
+        self.status = 0
+        self.response_at: float | None = None
+        self.upload: Upload | None = None
+        self.search: Search | None = None
+        self.bytes_out = 0
+        self.asked = b""  # the target as the client wrote it, where it is another one
+        self.told = ""  # why, in an answer of ours
+        self.tail = b""  # bytes of the backend's behind a 101
+        self._backend_stream: Stream | None = None
         self._client = client
         self._context = client.context
         self.method = method

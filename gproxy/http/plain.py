@@ -22,6 +22,7 @@ from gproxy.http.client import DOWNLOAD, WAITING, ClientSide
 from gproxy.http.context import HttpContext
 from gproxy.http.exchange import Exchange, Handover
 from gproxy.http.tally import AT_ONCE, PlainTally
+from gproxy.net.pool import ConnectionPool, PooledConnection
 from gproxy.net.stream import PeerReset, Stream
 from gproxy.stories import LONGEST_TARGET
 
@@ -75,13 +76,13 @@ def plain_server(context: HttpContext) -> ServePlain:
         choice = began, upstream, session.route_request, standing, backend, scored, method, target, request_id
         retries.pending += 1
         lines = session.lines if block is session.block else session.remember(block)
-        pool = backend.pool
+        pool: ConnectionPool = backend.pool
         pool.borrowed += 1
-        connection = pool.lend(began)
+        connection: PooledConnection | None = pool.lend(began)
         if connection is None:
             return Exchange(session, method, target, block, request_id, size, Handover(choice))
         idle_since, uses = connection.idle_since, connection.uses
-        stream = connection.stream
+        stream: Stream | None = connection.stream
         if stream is None:  # dialled ahead
             stream = connection.attach(Stream(connection.sock, session.client.hub), pool)
         else:
@@ -121,7 +122,7 @@ def plain_server(context: HttpContext) -> ServePlain:
         else:
             session.closing = True
             answer = response.closing + data[end:]
-        client = session.client
+        client: Stream = session.client
         sent_before = client.sent
         try:
             client.write(answer)

@@ -57,14 +57,12 @@ _INTERRUPTED = {
 class HttpSession(ClientSide):
     """`exchange` is the present one, or None between two."""
 
-    exchange: Exchange | None = None
-    code: Ended
-    _tunnel: Tunnel | None = None
-    _method = b""  # of the request that was read last
-    _asked = b""  # the target as it came, where it is not a path
-
     def __init__(self, context: HttpContext, sock: Any, peer: Any):
         super().__init__(context, sock, peer)
+        self.exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._method = b""  # of the request that was read last
+        self._asked = b""  # the target as it came, where it is not a path
         self.code = Ended.NORMAL
         context.opened(self)
 

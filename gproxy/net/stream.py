@@ -39,18 +39,16 @@ class PeerReset(Exception):
 class Stream:
     """`received` and `sent` count bytes."""
 
-    received: int = 0
-    sent: int = 0
-    watching = True
-    idle_callback: Callable[[], None] | None = None
-    _reading: Any = None  # the greenlet that waits for bytes
-    _writing: Any = None  # the one that waits for room
-    _writer: Any = None
-    _poll: Any = None
-
     def __init__(self, sock: Socket, hub: Hub):
         self.sock = sock
         self.hub = hub
+        self.received = self.sent = 0
+        self.watching = True
+        self.idle_callback: Callable[[], None] | None = None
+        self._reading: Any = None  # the greenlet that waits for bytes
+        self._writing: Any = None  # the one that waits for room
+        self._writer: Any = None
+        self._poll: Any = None
         self._reader: Any = hub.loop.io(sock.fileno(), _READ)
         self._reader.start(self._readable)
 

@@ -13,6 +13,7 @@ from gproxy.core.health import Administrative
 from gproxy.core.settings import Mode
 from gproxy.core.termination import Ended
 from gproxy.errors import DialError, DialFailure
+from gproxy.search import Search
 from gproxy.stories import KEPT, Stories, Trace
 from tests.support.clock import FakeClock
 from tests.support.embedded import Embedded, EmbeddedHttp, backend
@@ -354,8 +355,8 @@ def test_stories_keep_no_socket(played: PlayedBackend) -> None:
     with EmbeddedHttp(named(played, "b1")) as proxy:
         warm(proxy, played)
         [trace] = proxy.worker.traces()
-        assert trace.course is not None
-        assert trace.course.__dict__["connection"] is trace.course.__dict__["_client"] is None
+        assert isinstance(trace.course, Search)
+        assert trace.course.connection is trace.course._client is None
 
 
 # --- tcp --------------------------------------------------------------------------------------

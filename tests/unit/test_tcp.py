@@ -16,7 +16,6 @@ from gproxy.errors import DialError, DialFailure
 from gproxy.metrics import Slot
 from gproxy.net.connection import Endpoint
 from gproxy.net.dial import dial
-from gproxy.net.relay import Relay
 from tests.support.clock import FakeClock
 from tests.support.embedded import Embedded, backend
 from tests.support.loopback import TIMEOUT, End, Peer, PlayedBackend, descriptors
@@ -251,22 +250,31 @@ def test_a_failed_dial_counts_as_connecting_not_as_waiting(played: PlayedBackend
         assert (record.tw, record.tc, record.retries) == (0.0, 10.0, 1)
 
 
-@pytest.mark.parametrize("defective", ["gproxy.tcp.Relay", "gproxy.tcp.Relay.start"])
-def test_a_defect_at_the_relay_s_start_gives_the_slot_back(
-    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch, defective: str
+def test_a_defect_before_there_is_a_relay_gives_the_slot_back(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = Relay.start
-
-    def broken(*parts: Any) -> Any:
-        if defective.endswith("start"):
-            start(*parts)  # its watchers must not outlive the session
-        raise ZeroDivisionError("a defect")
-
     with Embedded(backend(played, "max_connections: 1")) as proxy:
         with monkeypatch.context() as patch:
-            patch.setattr(defective, broken)
+            patch.delattr(proxy.service, "quiescent")
             assert proxy.connect().rest() == (b"", End.RESET)
         assert proxy.codes() == ["IC"]
+        played.accept().rest()
+        assert proxy.service.upstream.active == 0
+        exchange(proxy.connect(), played.accept())
+
+
+def test_a_defect_at_the_relay_s_start_gives_the_slot_back(played: PlayedBackend) -> None:
+    """The client's watcher runs already, and must not outlive the session."""
+
+    def broken(endpoint: Endpoint, timeout: float) -> Socket:
+        sock = dial(endpoint, timeout)
+        sock.close()
+        return sock
+
+    with Embedded(backend(played, "max_connections: 1"), dial=broken) as proxy:
+        assert proxy.connect().rest() == (b"", End.RESET)
+        assert proxy.codes() == ["IC"]
+        proxy.service.upstream.dial = dial
         played.accept().rest()
         assert proxy.service.upstream.active == 0
         exchange(proxy.connect(), played.accept())
