@@ -1,12 +1,40 @@
-"""Packaging; see tox.ini for the tools' settings."""
+"""Packaging; see tox.ini for the tools' settings.
 
+The modules that have a .pxd file beside them are compiled, where Cython and a C compiler are there; else they are
+installed as they are and do the same, slower. An editable install is never compiled: it would run code of yesterday.
+GPROXY_PURE=1 asks for none.
+"""
+
+import os
 import re
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_text()).group(1)
+
+
+def extensions():
+    """Each of them optional: where one can't be built, its Python source serves."""
+    if os.environ.get("GPROXY_PURE") or {"editable_wheel", "develop"} & set(sys.argv):
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        return []
+    sources = [path.relative_to(HERE).with_suffix(".py") for path in sorted(HERE.glob("gproxy/**/*.pxd"))]
+    return cythonize(
+        [
+            Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=["-g0"], optional=True)
+            for source in sources
+        ],
+        nthreads=os.cpu_count() or 1,
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3},
+    )
+
 
 setup(
     name="gproxy",
@@ -17,10 +45,13 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
-    package_data={"gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
+    ext_modules=extensions(),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+    package_data={"": ["*.pxd"], "gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [
+            "Cython>=3.1",
             "aiohttp>=3.9",
             "gunicorn>=22",
             "h11>=0.14",
@@ -35,6 +66,7 @@ setup(
             "requests>=2.31",
             "ruff>=0.5",
             "schemathesis>=4.2,<5",
+            "setuptools>=68",
             "types-PyYAML",
             "uvicorn>=0.35",
             "websocket-client>=1.8",

@@ -5,6 +5,9 @@
 #     sh etc/bootstrap.sh graphite     and StatsD and Graphite in .graphite, for loadtest/graphite_demo.py
 #     sh etc/bootstrap.sh test [ARGS]  install it in place, with the tools and the servers that its
 #                                      tests use (.npm-tests too), and run every check; ARGS go to pytest
+#     sh etc/bootstrap.sh compile      install the same, and compile the modules of the data path where they are, to
+#                                      measure them; the next test takes that back
+#     sh etc/bootstrap.sh test-compiled [ARGS]   compile them, test them, and take it back; ARGS say which tests
 #
 # It can be run again at any time. PYTHON names another interpreter than python3.
 set -eu
@@ -12,6 +15,12 @@ set -eu
 PYTHON=${PYTHON:-python3}
 TEST_PACKAGES="postgresql redis-server wrk haproxy nginx-light libnginx-mod-stream caddy pen curl chromium prometheus faketime procps"
 GRAPHITE_PACKAGES="libcairo2 fonts-dejavu-core" # graphite-web draws with them
+COMPILER_PACKAGES="gcc libc6-dev python3-dev"
+# What the compiled modules are for, and what is hard on them.
+COMPILED_TESTS="tests/unit tests/faults tests/integration/test_chaos.py tests/integration/test_failover.py
+    tests/integration/test_http_clients.py tests/integration/test_http_leaks.py tests/integration/test_http_smuggling.py
+    tests/integration/test_http_websocket.py tests/integration/test_quiescent.py tests/integration/test_reload.py
+    tests/integration/test_timeouts.py tests/integration/test_workers.py"
 STATSD=statsd@0.9.0
 AXE=axe-core@4.14.1 # what it finds changes from one version to the next
 
@@ -76,6 +85,30 @@ pip_install() {
         die "pip could not install gproxy: see above"
 }
 
+# say_build: which one pip has made, and what the better one lacks.
+say_build() {
+    echo "bootstrap.sh: installed $(.venv/bin/gproxy --version)"
+    case $(.venv/bin/gproxy --version) in
+    *compiled) ;;
+    *) echo "bootstrap.sh: faster with a C compiler: apt-get install $COMPILER_PACKAGES, then run this again" ;;
+    esac
+}
+
+# drop_compiled: the modules that were compiled where they are.
+drop_compiled() {
+    find gproxy -name '*.so' -delete
+}
+
+compile() {
+    drop_compiled
+    rm -rf build
+    .venv/bin/python setup.py --quiet build_ext --inplace >/dev/null || die "could not compile: see above"
+    case $(.venv/bin/python -m gproxy --version) in
+    *compiled) ;;
+    *) die "could not compile: see above" ;;
+    esac
+}
+
 # install_graphite: StatsD, carbon and graphite-web, apart from gproxy's own environment.
 install_graphite() {
     if cmp -s etc/graphite/requirements.txt .graphite/installed && [ -e .graphite/node_modules/statsd ]; then
@@ -106,6 +139,15 @@ node_packages() {
     command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm
 }
 
+install_for_tests() {
+    make_venv
+    missing=$(lacking $TEST_PACKAGES $GRAPHITE_PACKAGES $COMPILER_PACKAGES $(node_packages))
+    [ -z "$missing" ] || apt_install $missing
+    pip_install --editable '.[test]'
+    install_graphite
+    install_axe
+}
+
 run_checks() {
     echo "bootstrap.sh: ruff, mypy, pytest"
     .venv/bin/ruff check .
@@ -119,7 +161,8 @@ case ${1-} in
 "")
     make_venv
     pip_install .
-    echo "bootstrap.sh: installed; try .venv/bin/gproxy demo"
+    say_build
+    echo "bootstrap.sh: try .venv/bin/gproxy demo"
     ;;
 graphite)
     make_venv
@@ -131,13 +174,21 @@ graphite)
     ;;
 test)
     shift
-    make_venv
-    missing=$(lacking $TEST_PACKAGES $GRAPHITE_PACKAGES $(node_packages))
-    [ -z "$missing" ] || apt_install $missing
-    pip_install --editable '.[test]'
-    install_graphite
-    install_axe
+    drop_compiled
+    install_for_tests
     run_checks "$@"
     ;;
-*) die "$1 is not known: sh etc/bootstrap.sh [graphite | test [ARGS]]" ;;
+compile)
+    install_for_tests
+    compile
+    ;;
+test-compiled)
+    shift
+    install_for_tests
+    trap drop_compiled EXIT
+    compile
+    [ $# != 0 ] || set -- $COMPILED_TESTS
+    .venv/bin/pytest -n 3 --dist loadgroup "$@"
+    ;;
+*) die "$1 is not known: sh etc/bootstrap.sh [graphite | test [ARGS] | compile | test-compiled [ARGS]]" ;;
 esac

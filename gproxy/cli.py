@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gproxy import __version__
+from gproxy.build import build
 from gproxy.errors import AdminError, ConfigError, GproxyError, Problem, StartFailed
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _balancer(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml")
     parser.add_argument("-t", "--test", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--version", action="version", version=f"gproxy {__version__}")
+    parser.add_argument("--version", action="version", version=f"gproxy {__version__}, {build()}")
     options = parser.parse_args(arguments)
     from gproxy import config
     from gproxy.config.scalars import near

@@ -55,7 +55,7 @@ from processes import (
     running,
     wait_until,
 )
-from proxies import REPOSITORY, check_tools
+from proxies import INSTALLED, REPOSITORY, check_tools
 from sockets import accepted, acceptors
 from statsd_server import Statsd, statsd_running
 
@@ -198,7 +198,7 @@ def gproxy_running(options: argparse.Namespace, directory: Path, origins: Origin
             statsd_port=statsd.port,
         )
     )
-    program = options.gproxy or [sys.executable, "-m", "gproxy"]
+    program = options.gproxy or INSTALLED
     with running(Child([*program, str(config)], directory / "gproxy.log", None, REPOSITORY)) as child:
         child.wait_for(load_port)
         proxy = Proxy(child, load_port, held_port)
@@ -369,7 +369,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--requests", type=positive, default=1_000_000)
     parser.add_argument("--workers", type=positive, default=4)
     parser.add_argument("--kills", type=int, choices=range(11), default=3, metavar="N")
-    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: PYTHON -m gproxy")
+    parser.add_argument(
+        "--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside this PYTHON"
+    )
     options = parser.parse_args(argv)
     if options.kills >= options.workers:
         parser.error("at least one of the first workers must survive")

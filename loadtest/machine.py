@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from gproxy.build import build
+
 PROGRAMS = {
     "haproxy": ("HAProxy", ["haproxy", "-v"]),
     "nginx": ("nginx", ["nginx", "-v"]),
@@ -27,6 +29,7 @@ def facts(cores: int, proxies: Sequence[str]) -> dict[str, str]:
         "system": f"{distribution()}, Linux {kernel}, loopback with {setting('tcp_congestion_control')}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {event_loop()}",
         "versions": ", ".join(versions(proxies)),
+        "gproxy": build(),
     }
 
 

@@ -26,6 +26,7 @@ from processes import Child, MissingToolError, free_port, running
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
+INSTALLED = [str(Path(sys.executable).with_name("gproxy"))]  # what `-m gproxy` runs here is not compiled
 SETTLE_SECONDS = 0.2  # what a proxy still does after its port accepts
 
 
@@ -103,7 +104,7 @@ def forwarder(name: str) -> Callable[[Path], Sequence[str]]:
 
 def kinds(gproxy: Sequence[str]) -> dict[str, Kind]:
     """Those that gproxy is measured against go first."""
-    program = gproxy or [sys.executable, "-m", "gproxy"]
+    program = gproxy or INSTALLED
     known = (
         Direct("direct", lambda *_: "", lambda _: []),
         Kind("haproxy", haproxy_config, haproxy_command),

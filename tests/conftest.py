@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+from tests.support.compiled import stale
 from tests.support.reliability import Collector
 
 settings.register_profile("gproxy", deadline=None)  # machines are busy: a test never asserts a time
@@ -16,5 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if old := stale():
+        raise pytest.UsageError(f"compiled before its source was changed: {old[0]}; run sh etc/bootstrap.sh compile")
     if config.getoption("write_docs") and not hasattr(config, "workerinput"):  # not in xdist's workers
         config.pluginmanager.register(Collector())

@@ -3,6 +3,7 @@
 import pytest
 
 from gproxy import __version__
+from gproxy.build import build
 from tests.support.proxy import TOP, gproxy
 
 GOOD = "listeners: [{bind: '127.0.0.1:0', upstream: app}]\nupstreams: {app: {backends: ['127.0.0.1:9100']}}\n"
@@ -53,7 +54,7 @@ def test_all_errors_of_a_bad_one_are_listed_with_line_and_path(tmp_path):
 
 def test_version_and_help(tmp_path):
     version, help_ = gproxy(tmp_path, "--version"), gproxy(tmp_path, "--help")
-    assert (version.returncode, version.stdout) == (0, f"gproxy {__version__}\n")
+    assert (version.returncode, version.stdout) == (0, f"gproxy {__version__}, {build()}\n")
     assert help_.returncode == 0
     assert "usage: gproxy" in help_.stdout
     assert "gproxy demo" in help_.stdout

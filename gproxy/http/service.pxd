@@ -1,0 +1,5 @@
+from gproxy.http.context cimport HttpContext
+
+
+cdef class HttpService(HttpContext):
+    pass

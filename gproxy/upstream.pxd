@@ -1,0 +1,17 @@
+from gproxy.net.pool cimport ConnectionPool
+
+
+cdef class Backend:
+    cdef public object name, weight, settings, stats, health, ejection, _idle_limit, line, slot_freed
+    cdef public Upstream upstream
+    cdef public long reuses, _turn
+    cdef public tuple endpoints
+    cdef public ConnectionPool pool
+
+
+cdef class Upstream:
+    cdef public object name, settings, metrics, dial, clock, queue, retries, policy, by_token, on_down, known
+    cdef public tuple backends
+    cdef public bint shares, judges, sticks, looks_inside, _serves, speaks
+
+    cpdef standing(self, double now)
