@@ -1,3 +1,4 @@
+# What ends a relay is called the slow way, for which its caller holds it: see docs/performance.md, "Compiling it".
 cdef class Flow:
     cdef public bint _splicing, ended, source_ended, source_reset
     cdef public long _full
@@ -21,10 +22,6 @@ cdef class Relay:
     cdef public long long asked_at
     cdef public bint backend_reset, client_reset, over
 
-    cpdef close(self)
-    cpdef kill(self)
-    cpdef flow_ended(self, Flow flow)
-    cpdef sink_failed(self, Flow flow)
     cpdef Flow _other(self, Flow flow)
     cpdef _shut(self, Flow flow)
     cpdef bint _stop(self) except -1
