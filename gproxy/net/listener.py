@@ -159,6 +159,7 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def full(self) -> bool:
         """Whether clients must wait; asked before each accept."""
+        limit: Limit
         for limit in self._limits:
             # As nearly_reached(), whose call would cost as much as the rest of this.
             if limit.active >= limit.near or (limit.elsewhere is not None and limit.nearly_reached()):
@@ -250,12 +251,14 @@ class ProxyServer(StreamServer):  # type: ignore[misc]  # gevent has no types
             assert self._refusals is not None
             self._refusals.refuse(*args)
             return
+        limit: Limit
         for limit in self._limits:  # as enter(), whose call would cost more than it does
             limit.view[limit.slot] = limit.active = limit.active + 1
         self.greenlets.later(self._handle, *args)
 
     def session_over(self) -> None:
         """A session of this listener has ended: there is room for another."""
+        limit: Limit
         for limit in self._limits:  # as leave()
             limit.view[limit.slot] = limit.active = limit.active - 1
         self.wake()

@@ -1,0 +1,1 @@
+from gproxy.net.limit cimport Limit
