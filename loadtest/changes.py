@@ -234,9 +234,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--downloads", type=positive, default=4, help="at the same time")
     parser.add_argument("--rows", type=lambda text: names_of(list(ROWS), text), default=list(ROWS), metavar="A,B")
     parser.add_argument("--proxies", type=lambda text: names_of(proxies, text), default=proxies, metavar="A,B")
-    parser.add_argument(
-        "--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON"
-    )
+    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON")
     parser.add_argument("--quick", action="store_true", help="2 reloads, 1 upgrade")
     options = parser.parse_args(argv)
     if options.quick:

@@ -104,9 +104,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--idle-sessions", type=positive, default=5000)
     parser.add_argument("--rows", type=lambda text: names_of(list(ROWS), text), default=list(ROWS), metavar="A,B")
     parser.add_argument("--proxies", type=lambda text: names_of(proxies, text), default=proxies, metavar="A,B")
-    parser.add_argument(
-        "--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON"
-    )
+    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument(
         "--write", type=Path, metavar="PAGE", help="tables and plots into this page of Markdown, between its markers"

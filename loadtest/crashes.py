@@ -369,9 +369,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--requests", type=positive, default=1_000_000)
     parser.add_argument("--workers", type=positive, default=4)
     parser.add_argument("--kills", type=int, choices=range(11), default=3, metavar="N")
-    parser.add_argument(
-        "--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON"
-    )
+    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON")
     options = parser.parse_args(argv)
     if options.kills >= options.workers:
         parser.error("at least one of the first workers must survive")

@@ -237,9 +237,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=positive, default=3, help="for a measurement of CPU time")
     parser.add_argument("--rows", type=lambda text: names_of(list(ROWS), text), default=list(ROWS), metavar="A,B")
     parser.add_argument("--ready", default=READY, metavar="REGEX", help=f"in the log after a reload: {READY}")
-    parser.add_argument(
-        "--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON"
-    )
+    parser.add_argument("--gproxy", type=shlex.split, default=[], metavar="CMD", help="default: the one beside PYTHON")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     options = parser.parse_args(argv)
     if options.quick:
