@@ -1,39 +1,63 @@
 """Packaging; see tox.ini for the tools' settings.
 
 The modules that have a .pxd file beside them are compiled, where Cython and a C compiler are there; else they are
-installed as they are and do the same, slower. An editable install is never compiled: it would run code of yesterday.
-GPROXY_PURE=1 asks for none.
+installed as they are and do the same, slower. All of them or none: a compiled one needs its compiled neighbours.
+An editable install is never compiled: it would run code of yesterday. GPROXY_PURE=1 asks for none.
 """
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gproxy/__init__.py").read_text()).group(1)
+COMPILING = {"build", "build_ext", "bdist_wheel", "install"}  # commands
 
 
 def extensions():
-    """Each of them optional: where one can't be built, its Python source serves."""
-    if os.environ.get("GPROXY_PURE") or {"editable_wheel", "develop"} & set(sys.argv):
+    """What to compile; nothing where that can't be done."""
+    if os.environ.get("GPROXY_PURE") or not COMPILING & set(sys.argv):
         return []
+    for old in HERE.glob("build/lib*"):  # or what was compiled once would be installed for ever
+        shutil.rmtree(old)
+    sources = [path.relative_to(HERE).with_suffix(".py") for path in sorted(HERE.glob("gproxy/**/*.pxd"))]
     try:
         from Cython.Build import cythonize
-    except ImportError:
+
+        return cythonize(
+            [
+                Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=["-g0"])
+                for source in sources
+            ],
+            build_dir="build/cython",
+            compiler_directives={"language_level": 3, "nonecheck": True},
+        )
+    except Exception as error:  # noqa: BLE001  # whatever Cython has against it
+        not_compiled(error)
         return []
-    sources = [path.relative_to(HERE).with_suffix(".py") for path in sorted(HERE.glob("gproxy/**/*.pxd"))]
-    return cythonize(
-        [
-            Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=["-g0"], optional=True)
-            for source in sources
-        ],
-        nthreads=os.cpu_count() or 1,
-        build_dir="build/cython",
-        compiler_directives={"language_level": 3},
-    )
+
+
+def not_compiled(error):
+    print(f"gproxy is not compiled, which it can do without: {error!r}", file=sys.stderr)
+
+
+class AllOrNone(build_ext):
+    """Compiles all extensions, or leaves none."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001  # whatever the compiler has against it
+            not_compiled(error)
+            for path in self.get_outputs():
+                Path(path).unlink(missing_ok=True)
+            self.extensions = []
+            self.distribution.ext_modules = []
 
 
 setup(
@@ -46,12 +70,13 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["gproxy", "gproxy.*"]),
     ext_modules=extensions(),
-    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+    cmdclass={"build_ext": AllOrNone},
+    options={"build_ext": {"parallel": min(os.cpu_count() or 1, 4)}},
     package_data={"": ["*.pxd"], "gproxy": ["py.typed"], "gproxy.admin": ["static/*", "static/uplot/*"]},
     install_requires=["gevent>=24.2", "httptools>=0.6", "PyYAML>=6.0", "rich>=13", "statsd>=4.0,<5"],
     extras_require={
         "test": [
-            "Cython>=3.1",
+            "Cython>=3.3",
             "aiohttp>=3.9",
             "gunicorn>=22",
             "h11>=0.14",

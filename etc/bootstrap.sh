@@ -186,6 +186,7 @@ test-compiled)
     shift
     install_for_tests
     trap drop_compiled EXIT
+    trap 'exit 130' HUP INT TERM
     compile
     [ $# != 0 ] || set -- $COMPILED_TESTS
     .venv/bin/pytest -n 3 --dist loadgroup "$@"

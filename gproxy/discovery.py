@@ -50,7 +50,7 @@ class NameWatcher:
             return
         if backend.upstream.speaks:
             log.info("backend %s is at %s", backend.label, ", ".join(map(str, endpoints)))
-        backend.endpoints = endpoints
+        backend.endpoints = tuple(endpoints)
         backend.pool.empty()  # its connections may lead to an address that is gone
         backend.upstream.changed(backend)
 

@@ -2,6 +2,8 @@ from gproxy.net.pool cimport ConnectionPool
 
 
 cdef class Backend:
+    cdef object __weakref__  # policies of users' may keep them, and note things on them
+    cdef dict __dict__
     cdef public object name, weight, settings, stats, health, ejection, _idle_limit, line, slot_freed
     cdef public Upstream upstream
     cdef public long reuses, _turn

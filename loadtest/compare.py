@@ -71,7 +71,7 @@ from machine import facts
 from measure import CORES, ROWS, Plan, Row
 from origins import http_origin
 from processes import BenchError, Cores, MissingToolError
-from proxies import Kind, check_tools, kinds
+from proxies import INSTALLED, Kind, check_tools, kinds
 from publish import check_page, write
 from report import Outcome, RowResult, as_json, latency_table, markdown, passed
 
@@ -201,7 +201,7 @@ def run(options: argparse.Namespace) -> list[RowResult]:
         configurations.note_origin()
         results = measure_all(options, Plan(setup, options.seconds, options.idle_sessions), configurations)
     if options.write:
-        known = {"repeat it": repeat(options), **facts(len(CORES), taking_part)}
+        known = {"repeat it": repeat(options), **facts(len(CORES), taking_part, options.gproxy or INSTALLED)}
         write(options.write, results, known, configurations.markdown())
     return results
 

@@ -9,8 +9,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from gproxy.build import build
-
 PROGRAMS = {
     "haproxy": ("HAProxy", ["haproxy", "-v"]),
     "nginx": ("nginx", ["nginx", "-v"]),
@@ -21,15 +19,15 @@ PACKAGES = {"gproxy": ("gproxy", "gevent", "httptools"), "gevent": ("gevent",), 
 VERSION = re.compile(r"\d+\.\d[\w.+-]*")
 
 
-def facts(cores: int, proxies: Sequence[str]) -> dict[str, str]:
-    """What to know of this machine, by name."""
+def facts(cores: int, proxies: Sequence[str], gproxy: Sequence[str]) -> dict[str, str]:
+    """What to know of this machine, by name; `gproxy` is the command that was measured."""
     kernel, _, _ = platform.release().partition("-")
     return {
         "processor": f"{processor()}, {cores} cores for the comparison",
         "system": f"{distribution()}, Linux {kernel}, loopback with {setting('tcp_congestion_control')}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {event_loop()}",
         "versions": ", ".join(versions(proxies)),
-        "gproxy": build(),
+        "gproxy": output([*gproxy, "--version"]).strip(),
     }
 
 
@@ -63,6 +61,10 @@ def versions(proxies: Sequence[str]) -> list[str]:
 
 
 def version_of(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    found = VERSION.search(done.stdout + done.stderr)
+    found = VERSION.search(output(command))
     return found[0] if found else "of an unknown version"
+
+
+def output(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return done.stdout + done.stderr

@@ -41,6 +41,7 @@ from functools import partial
 from pathlib import Path
 
 from processes import BenchError, Child, MissingToolError, free_ports, running, wait_until
+from proxies import INSTALLED
 
 HERE = Path(__file__).resolve().parent
 LOCUSTFILES = HERE / "locustfiles"
@@ -157,7 +158,7 @@ def serving(scenario: Scenario, workers: int) -> Iterator[Site]:
         config = directory / "gproxy.yaml"
         sites = {"site_backends": named(https), "echo_backends": named(echoes)}
         config.write_text(CONFIG.format(web=web, raw=raw, workers=workers, site=scenario.site, **sites))
-        command = [sys.executable, "-m", "gproxy", str(config)]
+        command = [*INSTALLED, str(config)]
         gproxy = stack.enter_context(running(started(command, directory / "gproxy.log")))
         gproxy.wait_for(raw)
         gproxy.wait_for(web)

@@ -96,6 +96,7 @@ def lacking(shown, said):
 
 def shape(text):
     """With one sign for every number and its unit, and one blank between two words."""
+    text = re.sub(r", (compiled|pure Python)$", "", text, flags=re.MULTILINE)  # the one or the other
     text = re.sub(r"\b[0-9a-f]{24}\b", "ID", text.replace(", ejected", ""))  # that is a matter of a moment
     text = re.sub(r"\d[\d.,:TZ-]*( ?(us|ms|s|kB|MB|B)\b(/s)?)?", "N", text)
     return re.sub(r"[ \t]+", " ", text)
