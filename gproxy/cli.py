@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GproxyError as error:
         print(str(error) if isinstance(error, ConfigError) else f"gproxy: {error}", file=sys.stderr)
         return FAILED if isinstance(error, AdminError) else USAGE_ERROR
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        print(f"gproxy: can't write: {error.strerror}", file=sys.stderr)
+        return FAILED
 
 
 def _prepare_for_signals(*, serves: bool) -> None:

@@ -1,5 +1,8 @@
 """What the command says before it serves: checks, help, and errors without a traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from gproxy import __version__
@@ -50,6 +53,15 @@ def test_all_errors_of_a_bad_one_are_listed_with_line_and_path(tmp_path):
     ]
     assert "'app'" in lines[0]
     assert "'retries'" in lines[1]
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_disk_is_said(option):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gproxy", option], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (1, "gproxy: can't write: No space left on device\n")
 
 
 def test_version_and_help(tmp_path):
