@@ -136,11 +136,12 @@ class BackendStats(_Row):
 
     COUNTERS: Final = ("connects", "connect_failures", "reuses", "retries", "timeouts", "ejections")
     GAUGES: Final = ("pool_idle", "queue", "ejected")
-    REUSES: Final = 2  # for hot code: view[base + REUSES]
+    CONNECTS: Final = 0  # for hot code: view[base + CONNECTS]
+    REUSES: Final = 2
     FIRST_GAUGE: Final = 6
     SLOTS = 11
 
-    connects = _Cell(0)  # dials that succeeded
+    connects = _Cell(CONNECTS)  # dials that succeeded
     connect_failures = _Cell(1)
     reuses = _Cell(REUSES)  # times an idle connection was lent again
     retries = _Cell(3)  # sessions that went on to another backend after this one failed

@@ -6,7 +6,7 @@ cdef class Backend:
     cdef dict __dict__
     cdef public object name, weight, settings, stats, health, ejection, _idle_limit, line, slot_freed
     cdef public Upstream upstream
-    cdef public long reuses, _turn
+    cdef public long connects, reuses, _turn
     cdef public tuple endpoints
     cdef public ConnectionPool pool
 

@@ -62,7 +62,8 @@ class Backend:
         self.settings = settings
         self.upstream = upstream
         self.stats = stats
-        self.reuses = stats.base + BackendStats.REUSES  # the slot of that counter, for hot code
+        self.connects = stats.base + BackendStats.CONNECTS  # the slots of these counters, for hot code
+        self.reuses = stats.base + BackendStats.REUSES
         self.health = BackendHealth()
         self.ejection = Ejection()
         self._idle_limit = IdleLimit()
@@ -103,7 +104,7 @@ class Backend:
         except DialError as error:
             self._dial_failed(error)
             raise
-        self.stats.connects += 1
+        self.stats.view[self.connects] += 1
         self.upstream.metrics.connect_time.record(clock() - began)
         self.ejection.succeeded()
         return sock

@@ -1,0 +1,3 @@
+cdef class Ejection:
+    cdef public long errors, failures, times
+    cdef public double until, _lasted
