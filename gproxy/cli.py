@@ -44,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         del arguments[0]
     _prepare_for_signals(serves=command.serves)
     try:
-        return command.run(arguments)
+        try:
+            return command.run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except StartFailed as error:
         print(error, file=sys.stderr)
         return error.status
@@ -54,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        print(f"gproxy: can't write: {error.strerror}", file=sys.stderr)
+        print(f"gproxy: standard output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries to write once more as it exits
         return FAILED
 
 

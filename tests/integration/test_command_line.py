@@ -61,7 +61,7 @@ def test_a_full_disk_is_said(option):
         done = subprocess.run(
             [sys.executable, "-m", "gproxy", option], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
         )
-    assert (done.returncode, done.stderr) == (1, "gproxy: can't write: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "gproxy: standard output: No space left on device\n")
 
 
 def test_version_and_help(tmp_path):
