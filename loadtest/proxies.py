@@ -26,7 +26,7 @@ from processes import Child, MissingToolError, free_port, running
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-INSTALLED = [str(Path(sys.executable).with_name("gproxy"))]  # what `-m gproxy` runs here is not compiled
+INSTALLED = [str(Path(sys.executable).with_name("gproxy"))]  # `-m gproxy` would run the checkout's
 SETTLE_SECONDS = 0.2  # what a proxy still does after its port accepts
 
 

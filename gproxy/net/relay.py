@@ -404,7 +404,8 @@ class Relay:
         self._aborting = None
         for flow in (self.up, self.down):
             flow.stop()
-            flow._relay = None  # type: ignore[assignment]  # else each would keep the other alive until the garbage collector comes
+            # Else each would keep the other alive until the garbage collector comes.
+            flow._relay = None  # type: ignore[assignment]
         if self._abort_timer is not None:
             self._abort_timer.stop()
             self._abort_timer.close()

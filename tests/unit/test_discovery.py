@@ -56,6 +56,13 @@ def test_a_name_that_nobody_knows_leaves_the_others_their_rhythm(monkeypatch: py
     assert sorted(naps) == [2.0, 30.0, 30.0]
 
 
+def test_addresses_may_come_as_a_list() -> None:
+    upstream = named("known.test")
+    watcher = NameWatcher([upstream], lambda _address: [HERE])  # type: ignore[arg-type, return-value]
+    watcher.first_round(TIMEOUT)
+    assert upstream.backends[0].endpoints == (HERE,)
+
+
 def test_a_look_up_with_a_defect_is_logged_and_the_next_one_follows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from _socket import socket as Socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gevent
 import pytest
@@ -84,6 +85,14 @@ def test_a_dial_is_counted_and_timed(dialled: Dialled) -> None:
     assert dialled.calls == [("127.0.0.1:1", 3.0)]
     assert (backend.stats.connects, backend.stats.connect_failures) == (1, 0)
     assert sum(upstream.metrics.connect_time.counts()) == 1
+
+
+def test_a_policy_may_note_things_on_a_backend_and_keep_it_weakly() -> None:
+    """Compiled classes don't allow that by themselves."""
+    backend: Any = make_upstream("").backends[0]
+    backend.zone = "north"
+    assert backend.zone == "north"
+    assert WeakKeyDictionary({backend: 1})[backend] == 1
 
 
 @pytest.mark.parametrize(("failure", "timeouts"), [(DialFailure.REFUSED, 0), (DialFailure.TIMEOUT, 1)])
