@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gproxy import __version__
+from gproxy.arguments import ArgumentParser
 from gproxy.build import build
 from gproxy.errors import AdminError, ConfigError, GproxyError, Problem, StartFailed
 
@@ -76,7 +77,7 @@ def _prepare_for_signals(*, serves: bool) -> None:
 
 
 def _balancer(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "gproxy", description=_DESCRIPTION, epilog=_epilog(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML or JSON file, such as etc/gproxy.yaml")
@@ -122,7 +123,7 @@ def _check(path: str, settings: Config) -> int:
 
 
 def _demo(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("gproxy demo", description="Three origins and a balancer in front of them.")
+    parser = ArgumentParser("gproxy demo", description="Three origins and a balancer in front of them.")
     parser.add_argument("--port", type=_port, default=9000, help="the balancer's port (default 9000, 0: any)")
     parser.add_argument(
         "--origin-port", type=_port, default=9100, help="the first origin's port (default 9100, 0: any)"

@@ -46,7 +46,7 @@ ROWS = (
     ("pidfile", "privileges", "systemd"),
     ("core",),
     ("errors",),
-    ("__init__", "build"),  # the version
+    ("__init__", "build", "arguments"),  # the version; the parser of command lines
 )
 RANK = {part: len(ROWS) - row for row, parts in enumerate(ROWS) for part in parts}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
+from gproxy.arguments import ArgumentParser
 from gproxy.ctl import prose, target
 from gproxy.ctl.program import write
 from gproxy.ctl.words import printable
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser("gproxy explain", description=_DESCRIPTION, epilog=_EPILOG)
+    found = ArgumentParser("gproxy explain", description=_DESCRIPTION, epilog=_EPILOG)
     found.add_argument(
         "what", nargs="?", metavar="REQUEST_ID | CLIENT",
         help="X-Request-ID of a request, as in the access log; or a client's address, with its port or without"

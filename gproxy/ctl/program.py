@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from gproxy.arguments import ArgumentParser
 from gproxy.ctl import actions, target
 from gproxy.ctl.actions import Said
 from gproxy.ctl.client import Client, Refused
@@ -180,7 +181,7 @@ exit status: 0 done; 1 refused, failed, or not within the time; 2 a wrong comman
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser("gproxy ctl", description="See and steer a gproxy that runs.", epilog=_EPILOG)
+    found = ArgumentParser("gproxy ctl", description="See and steer a gproxy that runs.", epilog=_EPILOG)
     commands = found.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, action in ACTIONS.items():
         command = commands.add_parser(name, help=action.summary, description=_sentence(action.summary), epilog=_EPILOG)

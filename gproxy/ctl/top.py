@@ -19,6 +19,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from gproxy.arguments import ArgumentParser
 from gproxy.ctl import target, view
 from gproxy.ctl.client import Client, Refused, Unreachable
 from gproxy.ctl.keys import Keys
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "gproxy top",
         description="A live view of a gproxy that runs: what it serves, and how its backends are.",
         epilog="keys: q quits; " + "; ".join(f"{sort.key} sorts by {sort.name}" for sort in view.SORTS)

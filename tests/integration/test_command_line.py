@@ -1,5 +1,6 @@
 """What the command says before it serves: checks, help, and errors without a traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -56,10 +57,16 @@ def test_all_errors_of_a_bad_one_are_listed_with_line_and_path(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_a_full_disk_is_said(option):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_said(option, unbuffered):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "gproxy", option], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
+            [sys.executable, "-m", "gproxy", option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.returncode, done.stderr) == (1, "gproxy: standard output: No space left on device\n")
 
