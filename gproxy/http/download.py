@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gproxy.core.http.bodies import ChunkedReader, LengthReader, UntilCloseReader
 from gproxy.core.http.messages import Malformed
+from gproxy.net.lowwater import LowWaterMark
 from gproxy.net.stream import READ_SIZE, Stream
 
 BodyReader = LengthReader | ChunkedReader | UntilCloseReader
@@ -20,17 +21,30 @@ def relay_length(backend: Stream, client: Stream, opening: bytes, rest: bytes, r
     """Send `opening` (the head) with a body of known length, of which `rest` is here; what is left over of that."""
     pieces, used = reader.feed(rest)
     client.write(opening + b"".join(pieces))
+    if reader.done:
+        return rest[used:]
+    mark = LowWaterMark(backend)
+    try:
+        return _relay_rest(backend, client, reader, mark)
+    finally:
+        mark.stop()
+
+
+def _relay_rest(backend: Stream, client: Stream, reader: LengthReader, mark: LowWaterMark) -> bytes:
+    left_over = b""
     while not reader.done:
         moved = backend.splice_to(client, reader.remaining) if reader.remaining >= READ_SIZE else 0
-        reader.advance(moved)
-        if moved or reader.done:
-            continue
-        rest = backend.read()
-        if not rest:
-            raise BackendCutOff
-        pieces, used = reader.feed(rest)
-        client.write(b"".join(pieces))
-    return rest[used:]
+        if moved:
+            reader.advance(moved)
+        else:
+            data = backend.read()
+            if not data:
+                raise BackendCutOff
+            pieces, used = reader.feed(data)
+            client.write(b"".join(pieces))
+            left_over = data[used:]
+        mark.moved(reader.remaining)
+    return left_over
 
 
 def relay_pieces(

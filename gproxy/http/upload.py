@@ -18,6 +18,7 @@ from gproxy.core.http.messages import Body, Framing, Malformed
 from gproxy.core.retry import REPLAY_LIMIT
 from gproxy.core.termination import Ended
 from gproxy.http.client import UPLOAD, WAITING, ClientSide
+from gproxy.net.lowwater import LowWaterMark
 from gproxy.net.stream import READ_SIZE, PeerReset, Stream
 
 
@@ -80,10 +81,10 @@ class Upload:
     # The pump.
 
     def _pump(self, sink: Stream) -> None:
-        client = self._client
+        client, mark = self._client, LowWaterMark(self._client.client)
         try:
             while not self.done:
-                if not self._splice(sink):
+                if not self._splice(sink, mark):
                     sink.write(self._next())
                 self._finish_sending()
             if client.phase is UPLOAD:
@@ -101,6 +102,7 @@ class Upload:
         except _Stopped:
             self.broken = True
         finally:
+            mark.stop()
             if self._greenlet is getcurrent():
                 self._greenlet = None
             if client.client.open and not client.finished:
@@ -115,13 +117,14 @@ class Upload:
             self._client.phase = UPLOAD  # the client that held its body back sends it
         return self._take(data)
 
-    def _splice(self, sink: Stream) -> bool:
+    def _splice(self, sink: Stream, mark: LowWaterMark) -> bool:
         """Move a long body of known length inside the kernel; whether that moved anything."""
         reader = self._reader
         if not isinstance(reader, LengthReader) or reader.remaining < READ_SIZE or self._kept is not None:
             return False
         moved = self._client.client.splice_to(sink, reader.remaining)
         reader.advance(moved)
+        mark.moved(reader.remaining)
         self.size += moved
         return bool(moved)
 

@@ -94,6 +94,13 @@ def pair(*, unix: bool = False, peer_buffer: int = 0, our_buffer: int = 0) -> tu
     return wrap(theirs), end
 
 
+def mark_of(sock: Any) -> int:
+    """The bytes below which a reader is not woken: SO_RCVLOWAT."""
+    mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+    assert isinstance(mark, int)
+    return mark
+
+
 def _limit(sock: Any, size: int) -> None:
     if size:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

@@ -9,6 +9,9 @@ from typing import Any
 import gevent
 import pytest
 
+from gproxy.net import lowwater
+from gproxy.net.lowwater import LowWaterMark
+from gproxy.net.stream import READ_SIZE
 from tests.support.embedded import EmbeddedHttp, backend
 from tests.support.http_peer import (
     borrowed,
@@ -25,7 +28,7 @@ from tests.support.http_peer import (
     response,
     serve,
 )
-from tests.support.loopback import End, Peer, PlayedBackend
+from tests.support.loopback import End, Peer, PlayedBackend, mark_of
 from tests.support.poll import eventually
 
 LARGE = bytes(range(256)) * 40_000  # 10 MB
@@ -121,6 +124,35 @@ def test_a_large_body(played: PlayedBackend, framing: str) -> None:
         (record,) = proxy.ended()
         assert record.code == "--"
         assert record.bytes_in >= len(LARGE)
+        serve(client, server)
+
+
+def test_a_large_body_is_read_in_large_pieces_while_it_is_fast(
+    played: PlayedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, stopped_by = [], []
+
+    class Seen(LowWaterMark):
+        def _set(self, mark: int) -> None:
+            super()._set(mark)
+            marks.append(mark_of(self._stream.sock))
+
+        def stop(self) -> None:
+            super().stop()
+            stopped_by.append(gevent.getcurrent())
+
+    monkeypatch.setattr("gproxy.http.upload.LowWaterMark", Seen)
+    monkeypatch.setattr(lowwater, "FAST", (READ_SIZE, 3600.0))
+    with EmbeddedHttp(backend(played)) as proxy:
+        client, server = started(proxy, played, post(LARGE)[: -len(LARGE)])
+        sending = gevent.spawn(client.send, LARGE)
+        assert server.receive(len(LARGE)) == LARGE
+        sending.get()
+        server.send(ok())
+        read_response(client)
+        assert max(marks) >= lowwater.LEAST
+        assert marks[-1] == 1
+        assert stopped_by[-1] is not gevent.get_hub()  # which does that at a tick without bytes
         serve(client, server)
 
 
