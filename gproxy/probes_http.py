@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from gevent import get_hub
 
 from gproxy.core.http.bodies import body_reader
-from gproxy.core.http.forward import ForwardOptions, ResponseBlock, response_block
+from gproxy.core.http.forward import ForwardOptions, ResponseBlock
 from gproxy.core.http.heads import check_unfinished_response
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 from gproxy.core.reuse import ExchangeEnd, safe_objection
@@ -143,7 +143,7 @@ def _read_head(stream: Stream) -> tuple[ResponseBlock, bytes]:
     data, checked, interims = b"", 0, 0
     while True:
         while (end := data.find(b"\r\n\r\n", checked) + 4) > 3:
-            block = response_block(data[:end], _LIMITS, _OPTIONS)
+            block = ResponseBlock(data[:end], _LIMITS, _OPTIONS)
             data, checked = data[end:], 0
             if not block.interim:
                 return block, data

@@ -22,7 +22,8 @@ from gproxy.config.modes import HTTP_ONLY
 from gproxy.config.scalars import boolean, choice, members, network, shown, size, size_between, some_text, whole
 from gproxy.config.walk import Section, Table, Value, attempt, scalar, walk, walk_names
 from gproxy.core.http.authority import host_name
-from gproxy.core.http.end_to_end import FRAMING, HOP_BY_HOP, canonical
+from gproxy.core.http.end_to_end import HOP_BY_HOP
+from gproxy.core.http.fields import FRAMING, canonical
 from gproxy.core.http.options import NO_REQUEST_RULE, NO_RESPONSE_RULE
 from gproxy.core.http.routes import comparable_path
 from gproxy.core.settings import Forwarded, HeaderRules, ListenerSettings, RouteSettings

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 from gproxy.core.http.answers import Answers, http_date
 from gproxy.core.http.forward import (
@@ -15,32 +15,15 @@ from gproxy.core.http.forward import (
     ResponseBlock,
     client_lines,
     forward_options,
-    request_block,
-    response_block,
 )
 from gproxy.core.http.messages import HeadLimits
 from gproxy.core.http.routes import Routes
+from gproxy.core.remembered import Remembered
 from gproxy.core.settings import Forwarded, ListenerSettings
 from gproxy.service import Common, Service, Target
 
-K = TypeVar("K")
-T = TypeVar("T")
-
 _REMEMBERED = 512  # heads of each kind
-_LONGEST = 2048  # bytes of a head that is remembered: so it is 1 MB of heads, and a few of what they say
-
-
-class Remembered(dict[K, T]):
-    """What was worked out, by what it was worked out of; the oldest is forgotten when there are too many.
-
-    Clients and backends send the same heads again and again, and to read them is most of the
-    work of a request.
-    """
-
-    def keep(self, source: K, meaning: T) -> None:
-        if len(self) >= _REMEMBERED:
-            del self[next(iter(self))]
-        self[source] = meaning
+LONGEST = 2048  # bytes of a head that is remembered: so it is 1 MB of heads, and a few of what they say
 
 
 class HttpContext(Service):
@@ -61,9 +44,11 @@ class HttpContext(Service):
         # Whether a request needs no look at routes, its client may stay, and its response stays as it is.
         self.plain = self.routes.trivial and not self.explains
         self.default = targets[settings.upstream]
-        self.requests: Remembered[bytes, RequestBlock] = Remembered()
-        self.responses: Remembered[bytes, ResponseBlock] = Remembered()
-        self._lines: Remembered[tuple[RequestBlock, str, bool], bytes] = Remembered()
+        self.requests: Remembered[bytes, RequestBlock] = Remembered(_REMEMBERED)
+        self.responses: Remembered[bytes, ResponseBlock] = Remembered(_REMEMBERED)
+        self._lines: Remembered[tuple[bytes | None, str, tuple[tuple[bytes, bytes], ...]], bytes] = Remembered(
+            _REMEMBERED
+        )
         self._targets = targets
         for target in targets.values():
             for backend in target.upstream.backends:
@@ -87,15 +72,15 @@ class HttpContext(Service):
 
     def read_request(self, rest: bytes) -> RequestBlock:
         """What a request head says from its version on. Malformed."""
-        block = request_block(rest, self.limits, self.options)
-        if len(rest) <= _LONGEST:
+        block = RequestBlock(rest, self.limits, self.options)
+        if len(rest) <= LONGEST:
             self.requests.keep(rest, block)
         return block
 
     def read_response(self, head: bytes) -> ResponseBlock:
         """What a response head says. Malformed."""
-        block = response_block(head, self.limits, self.options)
-        if len(head) <= _LONGEST:
+        block = ResponseBlock(head, self.limits, self.options)
+        if len(head) <= LONGEST:
             self.responses.keep(head, block)
         return block
 
@@ -103,10 +88,11 @@ class HttpContext(Service):
         """The lines that tell a backend of a client; `own_address` is where it has connected to."""
         if self.settings.forwarded is Forwarded.FORWARDED:
             return client_lines(block, self.options, client, own_address(), trusted)
-        lines = self._lines.get((block, client, trusted))
+        key = block.host, client, block.forwarded_for if trusted else ()
+        lines = self._lines.get(key)
         if lines is None:
             lines = client_lines(block, self.options, client, "", trusted)
-            self._lines.keep((block, client, trusted), lines)
+            self._lines.keep(key, lines)
         return lines
 
     def new_id(self) -> bytes:

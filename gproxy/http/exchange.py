@@ -22,7 +22,6 @@ from gproxy.core.http.forward import (
     cookie_value,
     end_to_end_trailers,
     hash_key,
-    request_block,
     request_bytes,
     set_cookie,
     sticky_token,
@@ -47,7 +46,7 @@ from gproxy.upstream import Backend
 log = logging.getLogger("gproxy.http")
 
 _NO_BODY = Framing(Body.NONE)
-UNREAD = request_block(b"HTTP/1.0\r\n\r\n", HeadLimits(), ForwardOptions())  # of a request that was never read
+UNREAD = RequestBlock(b"HTTP/1.0\r\n\r\n", HeadLimits(), ForwardOptions())  # of a request that was never read
 _INTERIM_LIMIT = 100  # 1xx responses before a final one
 
 

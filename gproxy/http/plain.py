@@ -1,9 +1,9 @@
 """The plain exchange, in one piece: nearly all requests of a busy proxy, and so the one path written for speed.
 
-Plain is a request that came alone and whole, has no body, may be sent again, and whose fields are remembered; of a
-client that stays; to an upstream that has an idle connection. Its response comes whole, with a length, and its head
-is remembered as well. Everything else is the Exchange's: what turns out not to be plain on its way is handed over as
-far as it has come.
+Plain is a request that came alone and whole, has no body and may be sent again; of a client that stays; to an
+upstream that has an idle connection. Its response comes whole, with a length. Neither head is longer than what is
+remembered. Everything else is the Exchange's: what turns out not to be plain on its way is handed over as far as it
+has come.
 
 It does in one function what the Exchange, the Search and the Router do in small ones, with what never changes bound
 once, because a call costs 0.1 us here, and the budget for all of a request's Python is about ten
@@ -17,9 +17,11 @@ from collections.abc import Callable
 from time import time
 
 from gproxy.core.balance import PolicyError
+from gproxy.core.http.forward import RequestBlock, ResponseBlock
+from gproxy.core.http.messages import Malformed
 from gproxy.core.retry import IDEMPOTENT
 from gproxy.http.client import DOWNLOAD, WAITING, ClientSide
-from gproxy.http.context import HttpContext
+from gproxy.http.context import LONGEST, HttpContext
 from gproxy.http.exchange import Exchange, Handover
 from gproxy.http.tally import AT_ONCE, PlainTally
 from gproxy.net.pool import ConnectionPool, PooledConnection
@@ -45,6 +47,25 @@ def plain_server(context: HttpContext) -> ServePlain:
     # Bytes of a request: beyond it, somebody else looks closely. And what is kept of it for stories has a bound.
     most = min(limits.request_line - 32, limits.head, LONGEST_TARGET)
     sessions = context.sessions
+
+    def read_request(rest: bytes) -> RequestBlock | None:
+        """None for what is not one whole head, or malformed: somebody else will say so."""
+        if len(rest) > LONGEST or rest.find(b"\r\n\r\n") != len(rest) - 4:
+            return None
+        try:
+            return context.read_request(rest)
+        except Malformed:
+            return None
+
+    def read_response(head: bytes) -> ResponseBlock | None:
+        """The same for a response."""
+        if not 3 < len(head) <= LONGEST:
+            return None
+        try:
+            return context.read_response(head)
+        except Malformed:
+            return None
+
     possible = upstream.shares and not upstream.looks_inside
 
     def serve(session: ClientSide, data: bytes) -> Exchange | bool:
@@ -56,8 +77,10 @@ def plain_server(context: HttpContext) -> ServePlain:
         if len(parts) != 3 or size > most:
             return False
         method, target, rest = parts
-        block = requests.get(rest)
-        if block is None or not block.quick or method not in _METHODS or not is_path(target):
+        if method not in _METHODS or not is_path(target):
+            return False
+        block: RequestBlock | None = requests.get(rest) or read_request(rest)
+        if block is None or not block.quick:
             return False
         began = session.began
         standing = upstream.known
@@ -103,7 +126,7 @@ def plain_server(context: HttpContext) -> ServePlain:
             so_far = Handover(choice, connection, idle_since, error=error)
             return Exchange(session, method, target, block, request_id, size, so_far)
         end = data.find(b"\r\n\r\n") + 4
-        response = responses.get(data[:end])
+        response: ResponseBlock | None = responses.get(data[:end]) or read_response(data[:end])
         if response is None or not response.ready or response.length != len(data) - end or not context.plain:
             so_far = Handover(choice, connection, idle_since, data)
             return Exchange(session, method, target, block, request_id, size, so_far)

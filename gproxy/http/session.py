@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent import getcurrent
 
-from gproxy.core.http.forward import RequestBlock, block_with_host, resolve_target
+from gproxy.core.http.forward import RequestBlock, resolve_target
 from gproxy.core.http.heads import check_request_line, check_unfinished_request
 from gproxy.core.http.messages import Malformed
 from gproxy.core.settings import AllDown
@@ -266,7 +266,7 @@ class HttpSession(ClientSide):
             self._asked = target
             target, block = resolve_target(method, target, block)
         if block.host is None:
-            block = block_with_host(block, self.own_address().encode())
+            block = block.with_host(self.own_address().encode())
         return method, target, block
 
     # Endings of an exchange.

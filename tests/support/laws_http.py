@@ -17,11 +17,9 @@ from gproxy.core.http.client_lines import client_lines
 from gproxy.core.http.forward import (
     ForwardOptions,
     RequestBlock,
-    block_with_host,
-    request_block,
+    ResponseBlock,
     request_bytes,
     resolve_target,
-    response_block,
 )
 from gproxy.core.http.heads import check_request_line, check_unfinished_request, check_unfinished_response
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
@@ -102,11 +100,11 @@ def _forward(head: bytes) -> tuple[bytes, bytes, RequestBlock, bytes]:
     if len(parts) < 3:
         raise Malformed(400, "the request line has too few parts")
     method, target, rest = parts
-    block = request_block(rest, LIMITS, OPTIONS)
+    block = RequestBlock(rest, LIMITS, OPTIONS)
     check_request_line(method, target, LIMITS)
     target, block = resolve_target(method, target, block)
     if block.host is None:
-        block = block_with_host(block, _OWN_ADDRESS)
+        block = block.with_host(_OWN_ADDRESS)
     lines = client_lines(block, OPTIONS, "192.0.2.1", "", False)
     return method, target, block, request_bytes(block, method, target, lines, b"id")
 
@@ -172,7 +170,7 @@ def response_law(data: bytes) -> str:
         if not found:
             check_unfinished_response(data, LIMITS)
             return "unfinished"
-        block = response_block(head + found, LIMITS, OPTIONS)
+        block = ResponseBlock(head + found, LIMITS, OPTIONS)
     except Malformed as error:
         return _refused(error, error.status == 502)
     bodiless = block.status < 200 or block.status in (204, 304)

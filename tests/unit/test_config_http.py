@@ -8,7 +8,8 @@ import pytest
 from gproxy.config import load, parse
 from gproxy.config.http import HTTP_LISTENER, MAX_ERROR_FILE
 from gproxy.config.walk import camel
-from gproxy.core.http.end_to_end import FRAMING, HOP_BY_HOP
+from gproxy.core.http.end_to_end import HOP_BY_HOP
+from gproxy.core.http.fields import FRAMING
 from gproxy.core.http.options import forward_options
 from gproxy.core.settings import (
     AllDown,

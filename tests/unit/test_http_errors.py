@@ -405,7 +405,7 @@ def test_a_defect_ends_its_session_only_and_is_seen(
 
     with EmbeddedHttp(backend(played, "max_connections: 1")) as proxy:
         with monkeypatch.context() as patch:
-            patch.setattr("gproxy.http.context.response_block", broken)
+            patch.setattr("gproxy.http.context.ResponseBlock", broken)
             client = proxy.connect()
             client.send(get())
             server = played.accept()

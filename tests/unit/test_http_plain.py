@@ -12,6 +12,7 @@ import pytest
 
 from gproxy.core.record import ExchangeRecord
 from gproxy.core.termination import Ended
+from gproxy.http.context import LONGEST
 from tests.support.clock import FakeClock
 from tests.support.embedded import EmbeddedHttp, backend
 from tests.support.http_peer import (
@@ -21,6 +22,7 @@ from tests.support.http_peer import (
     idle,
     nothing_left,
     ok,
+    post,
     read_head,
     read_request,
     read_response,
@@ -144,10 +146,22 @@ def test_each_request_counts_for_the_retry_budget_once(played: PlayedBackend, cl
         results = watched(proxy)
         before = budget.pending
         exchange(client, server, get(), dated())
-        exchange(client, server, get(), dated(b"a new head"))
-        exchange(client, server, get("/", "X-New: 1"), dated())
+        exchange(client, server, get(), ok(b"a head without a date"))
+        exchange(client, server, post(b"a body"), dated())
         assert results == [SERVED, HANDED_OVER, LEFT_ALONE]
         assert budget.pending == before + 3
+
+
+def test_heads_that_were_never_seen(played: PlayedBackend) -> None:
+    with EmbeddedHttp(backend(played)) as proxy:
+        client, server = warm(proxy, played)
+        results = watched(proxy)
+        client.send(get("/", "X-New: 1"))
+        assert read_head(server).get("X-New") == b"1"
+        server.send(dated(b"hello", "X-New: 2"))
+        got = read_response(client)
+        assert (got.get("X-New"), got.body) == (b"2", b"hello")
+        assert results == [SERVED]
 
 
 def test_the_router_notes_a_plain_choice(played: PlayedBackend) -> None:
@@ -236,15 +250,34 @@ def test_the_id_of_a_plain_exchange_is_its_own(played: PlayedBackend) -> None:
 # --- requests that are none of its -------------------------------------------------------------------
 
 
-def test_a_request_head_that_was_never_seen(played: PlayedBackend) -> None:
+def test_a_malformed_head(played: PlayedBackend) -> None:
+    with EmbeddedHttp(backend(played)) as proxy:
+        client, _ = warm(proxy, played)
+        results = watched(proxy)
+        client.send(get("/", "X Bad: 1"))
+        assert read_response(client).status == 400
+        assert results == [LEFT_ALONE]
+
+
+def test_a_head_that_comes_in_pieces(played: PlayedBackend) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
         client, server = warm(proxy, played)
         results = watched(proxy)
-        client.send(get("/", "X-New: 1"))
+        client.send(get("/", "X-New: 1")[:-2])
+        eventually(lambda: results == [LEFT_ALONE])
+        client.send(b"\r\n")
         assert read_head(server).get("X-New") == b"1"
         server.send(dated())
         assert read_response(client).status == 200
-        assert results == [LEFT_ALONE]
+
+
+def test_a_head_that_is_too_long_to_be_remembered(played: PlayedBackend) -> None:
+    with EmbeddedHttp(backend(played)) as proxy:
+        client, server = warm(proxy, played)
+        results = watched(proxy)
+        for _ in range(2):
+            exchange(client, server, get("/", "X-Long: " + "x" * LONGEST), dated())
+        assert results == [LEFT_ALONE] * 2
 
 
 @pytest.mark.parametrize(
@@ -470,15 +503,25 @@ def test_an_idle_time_that_ends_with_a_request_is_learned(played: PlayedBackend,
 # --- responses that are not plain -------------------------------------------------------------------------
 
 
-def test_a_response_head_that_was_never_seen(played: PlayedBackend) -> None:
+def test_a_malformed_response_head(played: PlayedBackend) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
         client, server = warm(proxy, played)
         results = watched(proxy)
-        got = exchange(client, server, get(), dated(b"hello", "X-New: 1"))
-        assert (got.get("X-New"), got.body) == (b"1", b"hello")
+        got = exchange(client, server, get(), dated(b"hello", "X Bad: 1"))
+        assert got.status == 502
         assert results == [HANDED_OVER]
+        assert (idle(proxy), borrowed(proxy)) == (0, 0)
+
+
+def test_a_response_head_that_is_too_long_to_be_remembered(played: PlayedBackend) -> None:
+    with EmbeddedHttp(backend(played)) as proxy:
+        client, server = warm(proxy, played)
+        results = watched(proxy)
+        for _ in range(2):
+            exchange(client, server, get(), dated(b"hello", "X-Long: " + "x" * LONGEST))
+        assert results == [HANDED_OVER] * 2
         assert (idle(proxy), borrowed(proxy)) == (1, 0)
-        assert proxy.ended(2)[1].reused is True
+        assert proxy.ended(3)[1].reused is True
 
 
 @pytest.mark.parametrize("cut", [1, 20, -2, -1])

@@ -7,6 +7,7 @@ Narrower than the RFC, since servers differ over the rest: no user information, 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address
 
 from gproxy.core.http.messages import Malformed
@@ -15,16 +16,25 @@ from gproxy.core.http.messages import Malformed
 _LABEL = rb"[A-Za-z0-9_~-]+"
 _AUTHORITY = re.compile(rb"(?:%b(?:\.%b)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?" % (_LABEL, _LABEL))
 _MAX_LENGTH = 255
+_NO_AUTHORITY = "the host is not a name or an address"
 
 
 def check_authority(value: bytes) -> None:
     """Malformed with 400 for anything but a name, an IPv4 address or a bracketed IPv6 one, with or without a port."""
+    objection = _objection(value) if len(value) <= _MAX_LENGTH else _NO_AUTHORITY
+    if objection:
+        raise Malformed(400, objection)
+
+
+@lru_cache(maxsize=1024)  # clients ask for few hosts, again and again
+def _objection(value: bytes) -> str:
     sound = _AUTHORITY.fullmatch(value)
-    if sound is None or len(value) > _MAX_LENGTH:
-        raise Malformed(400, "the host is not a name or an address")
+    if sound is None:
+        return _NO_AUTHORITY
     address, port = sound.groups(b"")
     if int(port or b"0") > 65535 or (address and not _is_ipv6(address)):
-        raise Malformed(400, "the host has an impossible address or port")
+        return "the host has an impossible address or port"
+    return ""
 
 
 def host_name(value: bytes) -> bytes:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.heads import parse_trailers
-from gproxy.core.http.messages import Body, Fields, Framing, HeadLimits, Malformed
+from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 
 _LINE_LIMIT = 4096  # bytes of one chunk-size line, its CRLF included
 _FREE_OVERHEAD = 16  # bytes of a chunk-size line that need no excuse

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gproxy.core.http.end_to_end import Line, canonical, field_lines
+from gproxy.core.http.end_to_end import Line, field_lines
+from gproxy.core.http.fields import Fields, canonical
 from gproxy.core.http.forward_request import RequestBlock
-from gproxy.core.http.messages import Fields
 from gproxy.core.http.options import ForwardOptions
 from gproxy.core.settings import Forwarded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from gproxy.core.http.messages import Fields
+from gproxy.core.http.fields import Fields
 from gproxy.core.settings import StickySettings
 
 _LONGEST_KEY = 256  # bytes

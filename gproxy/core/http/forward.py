@@ -16,8 +16,8 @@ from __future__ import annotations
 from gproxy.core.http.client_lines import client_lines
 from gproxy.core.http.cookies import cookie_value, hash_key, set_cookie, sticky_token
 from gproxy.core.http.end_to_end import end_to_end_trailers
-from gproxy.core.http.forward_request import RequestBlock, block_with_host, request_block, request_bytes
-from gproxy.core.http.forward_response import ResponseBlock, response_block
+from gproxy.core.http.forward_request import RequestBlock, request_bytes
+from gproxy.core.http.forward_response import ResponseBlock
 from gproxy.core.http.options import NO_REQUEST_RULE, NO_RESPONSE_RULE, ForwardOptions, forward_options
 from gproxy.core.http.targets import resolve_target
 
@@ -27,16 +27,13 @@ __all__ = [
     "ForwardOptions",
     "RequestBlock",
     "ResponseBlock",
-    "block_with_host",
     "client_lines",
     "cookie_value",
     "end_to_end_trailers",
     "forward_options",
     "hash_key",
-    "request_block",
     "request_bytes",
     "resolve_target",
-    "response_block",
     "set_cookie",
     "sticky_token",
 ]

@@ -12,85 +12,79 @@ session: browsers and clients send the same block again and again, with another 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from copy import copy
 
 from gproxy.core.http.authority import check_authority
-from gproxy.core.http.end_to_end import (
-    Line,
-    apply_rules,
-    canonical,
-    end_to_end,
-    field_lines,
-    framing_lines,
-    is_forwarding,
-    via,
-)
+from gproxy.core.http.end_to_end import Line, end_to_end, framing_line
+from gproxy.core.http.fields import FieldLine, Fields
 from gproxy.core.http.framing import request_framing
 from gproxy.core.http.heads import parse_request_rest
-from gproxy.core.http.messages import Body, Fields, Framing, HeadLimits, Malformed
-from gproxy.core.http.options import ForwardOptions
+from gproxy.core.http.messages import Body, HeadLimits, Malformed
+from gproxy.core.http.options import ForwardOptions, Rules
 from gproxy.core.settings import Forwarded
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
-# Compared by identity: two blocks are the same only if their bytes are.
-@dataclass(slots=True, kw_only=True, eq=False)  # nobody changes it, but to freeze it doubles what it costs to make
 class RequestBlock:
     """A request's head but for its method and target."""
 
-    minor: int  # 0 or 1
-    fields: Fields  # as they came
-    framing: Framing
-    bodiless: bool
-    quick: bool  # HTTP/1.1 and bodiless
-    plain: bool  # whether the response's head may be sent as it is remembered: HTTP/1.1, no close
-    host: bytes | None  # Host as it came, checked; None for HTTP/1.0 without one
-    keep_alive: bool  # what the client wants
-    upgrade: bytes | None  # what to ask the backend to switch to
-    expects_continue: bool  # a body follows, and the client may hold it back until it gets a 100 or a final response
-    request_id: bytes | None  # the client's own, if it may be passed on
-    forwarded_for: tuple[Line, ...] = field(
-        repr=False
-    )  # what came of the forwarding fields; to be believed of trusted clients only
-    host_rule: bytes | None = field(repr=False)  # what the operator sets in the place of Host
-    other_lines: bytes = field(repr=False)  # end_to_end without Host
-    end_to_end: bytes = field(repr=False)  # the field lines to forward, Host first, each with its CRLF
+    __slots__ = ("_host_rule", "_other_lines", "bodiless", "end_to_end", "expects_continue", "fields",
+                 "forwarded_for", "framing", "host", "keep_alive", "minor", "plain", "quick", "request_id",
+                 "upgrade")  # fmt: skip
 
+    def __init__(self, rest: bytes, limits: HeadLimits, options: ForwardOptions):
+        """Take in a request head from its version to its blank line. Malformed."""
+        fields: Fields
+        minor, fields = parse_request_rest(rest, limits)
+        framing = request_framing(minor, fields)
+        has_body = framing.body is Body.CHUNKED or framing.length > 0
+        self.minor = minor  # 0 or 1
+        self.fields = fields  # as they came
+        self.framing = framing
+        self.bodiless = framing.body is Body.NONE
+        self.quick = minor == 1 and self.bodiless
+        self.host = _host(minor, fields)  # as it came, checked; None for HTTP/1.0 without one
+        self.keep_alive = _keep_alive(minor, fields)  # what the client wants
+        self.plain = minor == 1 and self.keep_alive  # whether the response's head may be sent as it is remembered
+        self.upgrade = None if minor == 0 or has_body else _upgrade(fields)  # what to ask the backend to switch to
+        # A body follows, and the client may hold it back until it gets a 100 or a final response.
+        self.expects_continue = _expects_continue(fields) and minor == 1 and has_body
+        self.request_id = _request_id(fields)  # the client's own, if it may be passed on
+        # What came of the forwarding fields: to be believed of trusted clients only.
+        self.forwarded_for = _forwarding_lines(fields, options)
+        self._host_rule = options.host
+        self._other_lines = self._lines(options)
+        # The field lines to forward, Host first, each with its CRLF.
+        self.end_to_end = _with_host(options.host or self.host, self._other_lines)
 
-def request_block(rest: bytes, limits: HeadLimits, options: ForwardOptions) -> RequestBlock:
-    """Take in a request head from its version to its blank line. Malformed."""
-    minor, fields = parse_request_rest(rest, limits)
-    framing = request_framing(minor, fields)
-    has_body = framing.body is Body.CHUNKED or framing.length > 0
-    host = _host(minor, fields)
-    keep_alive = _keep_alive(minor, fields)
-    upgrade = None if minor == 0 or has_body else _upgrade(fields)
-    lines = _forwarded_lines(minor, fields, framing, upgrade, options)
-    host_rule = next((value for name, value in lines if canonical(name) == b"host"), None)
-    other_lines = field_lines(line for line in lines if canonical(line[0]) != b"host")
-    return RequestBlock(
-        minor=minor,
-        fields=fields,
-        framing=framing,
-        bodiless=framing.body is Body.NONE,
-        quick=minor == 1 and framing.body is Body.NONE,
-        plain=minor == 1 and keep_alive,
-        host=host,
-        keep_alive=keep_alive,
-        upgrade=upgrade,
-        expects_continue=_expects_continue(fields) and minor == 1 and has_body,
-        request_id=_request_id(fields),
-        forwarded_for=_forwarding_lines(fields, options),
-        host_rule=host_rule,
-        other_lines=other_lines,
-        end_to_end=_with_host(host_rule or host, other_lines),
-    )
+    def with_host(self, host: bytes) -> RequestBlock:
+        """The same with another Host: of an absolute-form target, or our own for HTTP/1.0 without one."""
+        other = copy(self)
+        other.host = host
+        other.end_to_end = _with_host(self._host_rule or host, self._other_lines)
+        return other
 
+    def _lines(self, options: ForwardOptions) -> bytes:
+        """What is sent on, as it is sent, without Host."""
+        rules: Rules = options.request
+        forwarding_is_ours = options.forwarded is not Forwarded.OFF
+        kept = []
+        line: FieldLine
+        for line in end_to_end(self.fields, rules.gone):
+            if line.forwarding and forwarding_is_ours:
+                continue
+            if self.minor == 0 and line.canonical == b"expect":
+                continue  # a 100 means nothing to HTTP/1.0
+            kept.append(line.wire)
+        kept.append(framing_line(self.framing))
+        if self.upgrade is not None:
+            kept.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % self.upgrade)
+        kept += (rules.via[self.minor], rules.added)
+        return b"".join(kept)
 
-def block_with_host(block: RequestBlock, host: bytes) -> RequestBlock:
-    """The same with another Host: of an absolute-form target, or our own for HTTP/1.0 without one."""
-    return replace(block, host=host, end_to_end=_with_host(block.host_rule or host, block.other_lines))
+    def __repr__(self) -> str:
+        return f"<RequestBlock HTTP/1.{self.minor} {self.fields!r}>"
 
 
 def request_bytes(block: RequestBlock, method: bytes, target: bytes, client_lines: bytes, request_id: bytes) -> bytes:
@@ -148,29 +142,10 @@ def _request_id(fields: Fields) -> bytes | None:
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None
 
 
-def _forwarded_lines(
-    minor: int, fields: Fields, framing: Framing, upgrade: bytes | None, options: ForwardOptions
-) -> list[Line]:
-    """What is sent on; Host among it only where a rule sets it."""
-    lines = [line for line in end_to_end(fields) if not _is_ours(canonical(line[0]), minor, options)]
-    lines += framing_lines(framing)
-    if upgrade is not None:
-        lines += [(b"Connection", b"upgrade"), (b"Upgrade", upgrade)]
-    lines.append(via(minor, options.pseudonym))
-    return apply_rules(lines, options.request_remove, options.request_set)
-
-
-def _is_ours(name: bytes, minor: int, options: ForwardOptions) -> bool:
-    """Whether gproxy writes the field itself, or must not pass it on: a 100 means nothing to HTTP/1.0."""
-    if name == b"expect":
-        return minor == 0
-    return name in (b"host", b"x-request-id") or (options.forwarded is not Forwarded.OFF and is_forwarding(name))
-
-
 def _forwarding_lines(fields: Fields, options: ForwardOptions) -> tuple[Line, ...]:
     """The incoming lines of the vocabulary that is spoken here; the other one's are dropped."""
     prefix = b"forwarded" if options.forwarded is Forwarded.FORWARDED else b"x-forwarded-"
-    return tuple(line for line in fields.lines if line[0].lower().startswith(prefix))
+    return tuple([(line.name, line.value) for line in fields.known if line.forwarding and line.key.startswith(prefix)])
 
 
 def _with_host(host: bytes | None, other_lines: bytes) -> bytes:

@@ -7,28 +7,19 @@ leave it out of responses, RFC 9110 section 7.6.3).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
-from gproxy.core.http.end_to_end import (
-    Line,
-    apply_rules,
-    end_to_end,
-    field_lines,
-    framing_lines,
-    names,
-    via,
-)
+from gproxy.core.http.end_to_end import end_to_end, framing_line
+from gproxy.core.http.fields import FieldLine, Fields
 from gproxy.core.http.framing import response_framing
 from gproxy.core.http.heads import parse_response
-from gproxy.core.http.messages import Body, Fields, Framing, HeadLimits, Malformed
-from gproxy.core.http.options import ForwardOptions
+from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
+from gproxy.core.http.options import ForwardOptions, Rules
 
 _TIMEOUT = re.compile(rb"timeout[ \t]*=[ \t]*\"?([0-9]{1,9})\"?")
 _NO_BODY = Framing(Body.NONE)
 _CHUNKED = Framing(Body.CHUNKED)
 
 
-@dataclass(slots=True, kw_only=True, eq=False)  # nobody changes it, but to freeze it doubles what it costs to make
 class ResponseBlock:
     """A response head. The three forms lack a last CRLF, and Connection but for 101: the session adds them.
 
@@ -39,71 +30,71 @@ class ResponseBlock:
     | for_head | the answer to HEAD | as the backend did, though no body follows |
     """
 
-    minor: int  # 0 or 1
-    status: int
-    reason: bytes
-    fields: Fields  # as they came
-    framing: Framing  # as if for GET
-    keep_alive: bool  # whether Connection lets the backend's connection live on; the framing may not
-    keep_alive_timeout: float | None  # in seconds, as the backend announced it
-    interim: bool  # 1xx but for 101: another response follows
-    switching: bool  # 101
-    has_date: bool
-    plain: bool  # whether nothing must be added for an HTTP/1.1 client that stays
-    ready: bool  # the same, and the backend's connection may live on with nothing to be learned of it
-    length: int  # of the body, -1 where it is not told by a length
-    whole: bytes = field(repr=False)  # start_and_fields with the last CRLF: what most clients get, as it is
-    closing: bytes = field(repr=False)  # whole, for a client that is to go
-    start_and_fields: bytes = field(repr=False)
-    close_delimited: bytes = field(repr=False)
-    for_head: bytes = field(repr=False)
+    __slots__ = ("_announced", "_unframed", "fields", "framing", "has_date", "interim", "keep_alive",
+                 "keep_alive_timeout", "length", "minor", "plain", "ready", "reason", "start_and_fields", "status",
+                 "switching", "whole")  # fmt: skip
 
+    def __init__(self, head: bytes, limits: HeadLimits, options: ForwardOptions):
+        """Take in a response head with its blank line. Malformed with 502."""
+        fields: Fields
+        minor, status, reason, fields = parse_response(head, limits)
+        framing = response_framing(status, minor, fields)
+        if status == 101:
+            _check_switching(minor, fields)
+        self.minor = minor  # 0 or 1
+        self.status = status
+        self.reason = reason
+        self.fields = fields  # as they came
+        self.framing = framing  # as if for GET
+        self.length = framing.length if framing.body is Body.LENGTH else -1  # of the body, where a length tells it
+        self.interim = status < 200 and status != 101  # another response follows
+        self.switching = status == 101
+        # Whether Connection lets the backend's connection live on; the framing may not.
+        self.keep_alive = _keep_alive(minor, fields)
+        self.keep_alive_timeout = _keep_alive_timeout(fields)  # in seconds, as the backend announced it
 
-def response_block(head: bytes, limits: HeadLimits, options: ForwardOptions) -> ResponseBlock:
-    """Take in a response head with its blank line. Malformed with 502."""
-    minor, status, reason, fields = parse_response(head, limits)
-    framing = response_framing(status, minor, fields)
-    if status == 101:
-        _check_switching(minor, fields)
-    lines = _forwarded_lines(minor, status, fields, options)
-    common = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, field_lines(lines))
-    announced = _not_modified_framing(minor, fields) if status == 304 else framing
-    plain = status != 101 and b"date" in names(lines)
-    keep_alive, keep_alive_timeout = _keep_alive(minor, fields), _keep_alive_timeout(fields)
-    start_and_fields = common + _framing(_CHUNKED if announced.body is Body.UNTIL_CLOSE else announced)
-    return ResponseBlock(
-        minor=minor,
-        status=status,
-        reason=reason,
-        fields=fields,
-        framing=framing,
-        keep_alive=keep_alive,
-        keep_alive_timeout=keep_alive_timeout,
-        interim=status < 200 and status != 101,
-        switching=status == 101,
-        has_date=b"date" in names(lines),
-        plain=plain,
-        ready=plain and keep_alive and keep_alive_timeout is None,
-        length=framing.length if framing.body is Body.LENGTH else -1,
-        whole=start_and_fields + b"\r\n",
-        closing=start_and_fields + b"Connection: close\r\n\r\n",
-        start_and_fields=start_and_fields,
-        close_delimited=common + _framing(_NO_BODY if announced.body is Body.CHUNKED else announced),
-        for_head=common + _framing(announced),
-    )
+        self.has_date = False
+        self._unframed = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, self._field_lines(options.response))
+        self._announced = _not_modified_framing(minor, fields) if status == 304 else framing
+        until_close = self._announced.body is Body.UNTIL_CLOSE
+        self.start_and_fields = self._unframed + framing_line(_CHUNKED if until_close else self._announced)
+        # With the last CRLF: what most clients get, as it is. `plain` if nothing must be added for an HTTP/1.1 client
+        # that stays, and `ready` if the backend's connection may live on, too, with nothing to be learned of it.
+        self.whole = self.start_and_fields + b"\r\n"
+        self.plain = not self.switching and self.has_date
+        self.ready = self.plain and self.keep_alive and self.keep_alive_timeout is None
 
+    @property
+    def closing(self) -> bytes:
+        """`whole`, for a client that is to go."""
+        return self.start_and_fields + b"Connection: close\r\n\r\n"
 
-def _forwarded_lines(minor: int, status: int, fields: Fields, options: ForwardOptions) -> list[Line]:
-    lines = end_to_end(fields)
-    if status == 101:
-        lines += [(b"Connection", b"upgrade"), (b"Upgrade", b", ".join(fields.values(b"upgrade")))]
-    elif status < 200:
-        return lines
-    return apply_rules([*lines, via(minor, options.pseudonym)], options.response_remove, options.response_set)
+    @property
+    def close_delimited(self) -> bytes:
+        chunked = self._announced.body is Body.CHUNKED
+        return self._unframed + framing_line(_NO_BODY if chunked else self._announced)
 
+    @property
+    def for_head(self) -> bytes:
+        return self._unframed + framing_line(self._announced)
 
-def _framing(framing: Framing) -> bytes:
-    return field_lines(framing_lines(framing))
+    def _field_lines(self, rules: Rules) -> bytes:
+        """What is sent on, as it is sent, without the framing."""
+        wires = []
+        line: FieldLine
+        for line in end_to_end(self.fields) if self.interim else end_to_end(self.fields, rules.gone):
+            wires.append(line.wire)
+            if line.canonical == b"date":
+                self.has_date = True
+        if self.switching:
+            wires.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(self.fields.values(b"upgrade")))
+        if not self.interim:
+            wires += (rules.via[self.minor], rules.added)
+            self.has_date = self.has_date or rules.sets_date
+        return b"".join(wires)
+
+    def __repr__(self) -> str:
+        return f"<ResponseBlock {self.status} {self.fields!r}>"
 
 
 def _not_modified_framing(minor: int, fields: Fields) -> Framing:

@@ -7,8 +7,10 @@ Transfer-Encoding in HTTP/1.0 and anything in it but a single `chunked`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from gproxy.core.http.messages import Body, Fields, Framing, Malformed
+from gproxy.core.http.fields import Fields
+from gproxy.core.http.messages import Body, Framing, Malformed
 
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
@@ -38,7 +40,7 @@ def _explicit(minor: int, fields: Fields, refusal: int) -> Framing | None:
         raise Malformed(refusal, "Content-Length together with Transfer-Encoding")
     if codings:
         return _chunked(minor, codings, refusal)
-    return Framing(Body.LENGTH, _length(lengths, refusal)) if lengths else None
+    return _by_length(lengths, refusal) if lengths else None
 
 
 def _chunked(minor: int, codings: list[bytes], refusal: int) -> Framing:
@@ -57,10 +59,16 @@ def _unknown_coding(value: bytes) -> bool:
     return b"chunked" not in before and all(_CODING.fullmatch(coding) for coding in (*before, last))
 
 
-def _length(values: list[bytes], refusal: int) -> int:
+def _by_length(values: list[bytes], refusal: int) -> Framing:
     if len(values) > 1:
         raise Malformed(refusal, "Content-Length more than once")
-    length = int(values[0]) if _LENGTH.fullmatch(values[0]) else _MAX_LENGTH + 1
-    if length > _MAX_LENGTH:
+    framing = _framing_of(values[0])
+    if framing is None:
         raise Malformed(refusal, "Content-Length is not a number of bytes")
-    return length
+    return framing
+
+
+@lru_cache(maxsize=1024)
+def _framing_of(value: bytes) -> Framing | None:
+    length = int(value) if _LENGTH.fullmatch(value) else _MAX_LENGTH + 1
+    return Framing(Body.LENGTH, length) if length <= _MAX_LENGTH else None

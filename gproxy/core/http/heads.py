@@ -1,7 +1,8 @@
 """Heads of requests and responses: what is not exactly RFC 9112's grammar is refused, never repaired.
 
-The field lines are read twice, by a regular expression over the raw bytes and by httptools (llhttp). A block
+The field lines are read twice, by a regular expression over the raw bytes and by httptools (llhttp). A line
 that either refuses, or that they read differently, is malformed: another parser might read it differently too.
+What was read is remembered by the line: of most heads, few lines or none are new.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import re
 
 import httptools
 
-from gproxy.core.http.messages import Fields, HeadLimits, Malformed
+from gproxy.core.http.fields import FRAMING, FieldLine, Fields
+from gproxy.core.http.messages import HeadLimits, Malformed
+from gproxy.core.remembered import Remembered
 
 _CR = 13
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"  # what a value or a reason may hold: no control character but HTAB
 
-# The first two match as much as is sound and never fail; what follows a repeated class is never in that class.
+# The first matches as much as is sound and never fails; what follows a repeated class is never in that class.
 # So matching is linear, whatever a client sends.
 _UNFINISHED = re.compile(rb"(?:%b+|\r\n)*\r?" % _TEXT)
-_FIELD_LINES = re.compile(rb"(?:%b:%b*\r\n)*" % (_TOKEN, _TEXT))
+_FIELD_LINE = re.compile(rb"(%b):(%b*)" % (_TOKEN, _TEXT))
 _VERSION = re.compile(rb"HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (%b*))?\r\n" % _TEXT)
 _VISIBLE_BUT_HASH = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
@@ -117,16 +120,39 @@ def _lines(block: bytes) -> int:
 
 def _parse_fields(block: bytes, status: int) -> Fields:
     """The fields of a block: its field lines and the blank line after them, nothing else."""
-    sound = _FIELD_LINES.match(block)
-    end = sound.end() if sound else 0
-    if block[end:] != b"\r\n":
-        number = block.count(b"\n", 0, end) + 1
-        raise Malformed(status, f"field line {number} is not `name: value`")
-    lines = [line.partition(b":") for line in block[:end].split(b"\r\n")[:-1]]
-    fields = [(name, value.strip(b" \t")) for name, _, value in lines]
-    if _httptools_fields(block, status) != fields:
+    lines = block.split(b"\r\n")
+    if lines.pop() or not lines or lines.pop():
+        lines.append(b"")  # there is no blank line at the end: after the sound ones, a line is missing
+    found = []
+    framing = 0
+    line: FieldLine
+    for number, raw in enumerate(lines, 1):
+        line = _KNOWN.get(raw) or _read_line(raw, number, status)
+        if line.canonical in FRAMING:
+            framing += 1
+        found.append(line)
+    fields = Fields(known=found)
+    # They are the ones that a parser reads in the light of one another.
+    if framing > 1 and _httptools_fields(block, status) != list(fields.lines):
         raise Malformed(status, "the fields can be read in two ways")
-    return Fields(fields)
+    return fields
+
+
+def _read_line(raw: bytes, number: int, status: int) -> FieldLine:
+    sound = _FIELD_LINE.fullmatch(raw)
+    if sound is None:
+        raise Malformed(status, f"field line {number} is not `name: value`")
+    name, value = sound.groups()
+    line = FieldLine(name, value.strip(b" \t"))
+    if _httptools_fields(raw + b"\r\n\r\n", status) != [(line.name, line.value)]:
+        raise Malformed(status, "the fields can be read in two ways")
+    if len(raw) <= _LONGEST_KNOWN:
+        _KNOWN.keep(raw, line)
+    return line
+
+
+_LONGEST_KNOWN = 256  # bytes of a line: together with how many are known, it bounds what clients can make us keep
+_KNOWN: Remembered[bytes, FieldLine] = Remembered(1024)
 
 
 def _httptools_fields(block: bytes, status: int) -> list[tuple[bytes, bytes]]:

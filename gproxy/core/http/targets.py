@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gproxy.core.http.authority import check_authority
-from gproxy.core.http.forward_request import RequestBlock, block_with_host
+from gproxy.core.http.forward_request import RequestBlock
 from gproxy.core.http.messages import Malformed
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
@@ -28,7 +28,7 @@ def resolve_target(method: bytes, target: bytes, block: RequestBlock) -> tuple[b
         raise Malformed(400, "the target is neither a path nor an http URI")
     authority, path, query = absolute.groups(b"")
     check_authority(authority)
-    return _origin_form(method, path, query), block_with_host(block, authority)
+    return _origin_form(method, path, query), block.with_host(authority)
 
 
 def _origin_form(method: bytes, path: bytes, query: bytes) -> bytes:

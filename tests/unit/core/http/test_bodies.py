@@ -14,7 +14,8 @@ from gproxy.core.http.bodies import (
     encode_chunk,
     encode_last,
 )
-from gproxy.core.http.messages import Body, Fields, Framing, HeadLimits, Malformed
+from gproxy.core.http.fields import Fields
+from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 
 LIMITS = HeadLimits()
 NEXT_MESSAGE = b"GET /next HTTP/1.1\r\n\r\n"

@@ -24,8 +24,9 @@ from gproxy.core.http.bodies import (
     encode_chunk,
     encode_last,
 )
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.heads import parse_trailers
-from gproxy.core.http.messages import Fields, HeadLimits, Malformed
+from gproxy.core.http.messages import HeadLimits, Malformed
 
 LIMITS = HeadLimits()
 SMALL = HeadLimits(head=120, fields=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gproxy.core.http.client_lines import client_lines
-from gproxy.core.http.forward_request import RequestBlock, request_block
+from gproxy.core.http.forward_request import RequestBlock
 from gproxy.core.http.messages import HeadLimits
 from gproxy.core.http.options import ForwardOptions
 from gproxy.core.settings import Forwarded
@@ -17,7 +17,7 @@ FORGED = b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-H
 
 
 def block(fields: bytes = b"", options: ForwardOptions = X_FORWARDED) -> RequestBlock:
-    return request_block(b"HTTP/1.1\r\nHost: shop:80\r\n" + fields + b"\r\n", HeadLimits(), options)
+    return RequestBlock(b"HTTP/1.1\r\nHost: shop:80\r\n" + fields + b"\r\n", HeadLimits(), options)
 
 
 def lines(
@@ -82,7 +82,7 @@ def test_a_trusted_client_of_a_unix_socket_extends_nothing() -> None:
 
 
 def test_without_a_host_none_is_told() -> None:
-    came = request_block(b"HTTP/1.0\r\n\r\n", HeadLimits(), X_FORWARDED)
+    came = RequestBlock(b"HTTP/1.0\r\n\r\n", HeadLimits(), X_FORWARDED)
     assert b"Host" not in client_lines(came, X_FORWARDED, "192.0.2.1", "", False)
     assert b"host" not in client_lines(came, FORWARDED, "192.0.2.1", "", False)
 
@@ -122,7 +122,7 @@ def test_forwarded_as_rfc_7239_writes_it(client: str, local: str, line: bytes) -
 
 
 def test_a_host_that_is_a_token_needs_no_quotes() -> None:
-    came = request_block(b"HTTP/1.1\r\nHost: shop.test\r\n\r\n", HeadLimits(), FORWARDED)
+    came = RequestBlock(b"HTTP/1.1\r\nHost: shop.test\r\n\r\n", HeadLimits(), FORWARDED)
     assert b";host=shop.test;" in client_lines(came, FORWARDED, "192.0.2.1", "", False)
 
 

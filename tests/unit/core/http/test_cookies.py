@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gproxy.core.http.cookies import cookie_value, hash_key, set_cookie, sticky_token
-from gproxy.core.http.messages import Fields
+from gproxy.core.http.fields import Fields
 from gproxy.core.settings import StickySettings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gproxy.core.http.end_to_end import end_to_end_trailers
-from gproxy.core.http.messages import Fields
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.options import ForwardOptions
 
 

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.core.http.client_lines import client_lines
-from gproxy.core.http.end_to_end import FRAMING, HOP_BY_HOP, KEPT, Line, canonical, is_forwarding
-from gproxy.core.http.forward import ForwardOptions, RequestBlock, request_block, request_bytes, response_block
+from gproxy.core.http.end_to_end import HOP_BY_HOP, KEPT, Line
+from gproxy.core.http.fields import FRAMING, Fields, canonical, is_forwarding
+from gproxy.core.http.forward import ForwardOptions, RequestBlock, ResponseBlock, request_bytes
 from gproxy.core.http.framing import request_framing, response_framing
 from gproxy.core.http.heads import parse_request_rest, parse_response
-from gproxy.core.http.messages import Body, Fields, Framing, HeadLimits, Malformed
+from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 from gproxy.core.settings import Forwarded
 
 LIMITS = HeadLimits()
@@ -49,7 +50,7 @@ def blocks(draw: st.DrawFn) -> bytes:
 
 def forward_request(rest: bytes, how: ForwardOptions) -> tuple[RequestBlock, bytes]:
     """The block, and the forwarded head from its version on."""
-    block = request_block(rest, LIMITS, how)
+    block = RequestBlock(rest, LIMITS, how)
     head = request_bytes(block, b"GET", b"/", client_lines(block, how, "192.0.2.1", "", False), b"id")
     return block, head.removeprefix(b"GET / ")
 
@@ -103,7 +104,7 @@ def test_a_forwarded_request_forwards_as_itself(block: bytes, how: ForwardOption
 @given(blocks(), st.sampled_from([100, 103, 200, 204, 205, 304, 404, 500]), st.sampled_from([0, 1]), options)
 def test_a_forwarded_response_means_the_same(block: bytes, status: int, minor: int, how: ForwardOptions) -> None:
     try:
-        came = response_block(b"HTTP/1.%d %d Fine\r\n%b" % (minor, status, block), LIMITS, how)
+        came = ResponseBlock(b"HTTP/1.%d %d Fine\r\n%b" % (minor, status, block), LIMITS, how)
     except Malformed:
         return
     for form in (came.start_and_fields, came.close_delimited):
@@ -121,10 +122,10 @@ def test_a_forwarded_response_means_the_same(block: bytes, status: int, minor: i
 @given(blocks(), st.sampled_from([100, 200, 204, 304, 404]), options)
 def test_a_forwarded_response_forwards_as_itself(block: bytes, status: int, how: ForwardOptions) -> None:
     try:
-        once = response_block(b"HTTP/1.1 %d Fine\r\n%b" % (status, block), LIMITS, how)
+        once = ResponseBlock(b"HTTP/1.1 %d Fine\r\n%b" % (status, block), LIMITS, how)
     except Malformed:
         return
-    twice = response_block(once.start_and_fields + b"\r\n", LIMITS, how)
+    twice = ResponseBlock(once.start_and_fields + b"\r\n", LIMITS, how)
     _, _, _, fields = parse_response(once.start_and_fields + b"\r\n", LIMITS)
     _, _, _, fields_again = parse_response(twice.start_and_fields + b"\r\n", LIMITS)
     without_via = [line for line in fields.lines if line[0].lower() != b"via"]

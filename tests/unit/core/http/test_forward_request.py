@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gproxy.core.http.forward import ForwardOptions, RequestBlock, block_with_host, request_block, request_bytes
+from gproxy.core.http.forward import ForwardOptions, RequestBlock, request_bytes
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 from gproxy.core.settings import Forwarded
 
@@ -12,7 +12,7 @@ from gproxy.core.settings import Forwarded
 def block(fields: bytes = b"", version: bytes = b"HTTP/1.1", options: ForwardOptions | None = None) -> RequestBlock:
     """A request with a Host in front of the given field lines."""
     head = version + b"\r\nHost: shop\r\n" + fields + b"\r\n"
-    return request_block(head, HeadLimits(), options or ForwardOptions())
+    return RequestBlock(head, HeadLimits(), options or ForwardOptions())
 
 
 def sent(fields: bytes = b"", options: ForwardOptions | None = None) -> list[bytes]:
@@ -25,7 +25,7 @@ def sent(fields: bytes = b"", options: ForwardOptions | None = None) -> list[byt
 
 def refused(head: bytes) -> int:
     with pytest.raises(Malformed) as caught:
-        request_block(head, HeadLimits(), ForwardOptions())
+        RequestBlock(head, HeadLimits(), ForwardOptions())
     return caught.value.status
 
 
@@ -37,7 +37,7 @@ def test_fields_are_sent_as_they_came_and_in_their_order() -> None:
 
 
 def test_host_comes_first() -> None:
-    came = request_block(b"HTTP/1.1\r\nA: b\r\nhOST: shop:80\r\n\r\n", HeadLimits(), ForwardOptions())
+    came = RequestBlock(b"HTTP/1.1\r\nA: b\r\nhOST: shop:80\r\n\r\n", HeadLimits(), ForwardOptions())
     assert came.end_to_end == b"Host: shop:80\r\nA: b\r\nVia: 1.1 gproxy\r\n"
 
 
@@ -185,14 +185,14 @@ def test_a_missing_doubled_or_invalid_host_is_a_bad_request(head: bytes) -> None
 
 
 def test_http_1_0_may_lack_a_host() -> None:
-    came = request_block(b"HTTP/1.0\r\nA: b\r\n\r\n", HeadLimits(), ForwardOptions())
+    came = RequestBlock(b"HTTP/1.0\r\nA: b\r\n\r\n", HeadLimits(), ForwardOptions())
     assert came.host is None
     assert came.end_to_end == b"A: b\r\nVia: 1.0 gproxy\r\n"
 
 
 def test_http_1_0_without_a_host_is_given_ours() -> None:
-    came = request_block(b"HTTP/1.0\r\nA: b\r\n\r\n", HeadLimits(), ForwardOptions())
-    given = block_with_host(came, b"127.0.0.1:9000")
+    came = RequestBlock(b"HTTP/1.0\r\nA: b\r\n\r\n", HeadLimits(), ForwardOptions())
+    given = came.with_host(b"127.0.0.1:9000")
     assert given.host == b"127.0.0.1:9000"
     assert given.end_to_end == b"Host: 127.0.0.1:9000\r\n" + came.end_to_end
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gproxy.core.http.forward import ForwardOptions, ResponseBlock, response_block
+from gproxy.core.http.forward import ForwardOptions, ResponseBlock
 from gproxy.core.http.messages import Body, Framing, HeadLimits, Malformed
 
 VIA = b"Via: 1.1 gproxy\r\n"
@@ -13,12 +13,12 @@ VIA = b"Via: 1.1 gproxy\r\n"
 def block(
     fields: bytes = b"", start: bytes = b"HTTP/1.1 200 OK", options: ForwardOptions | None = None
 ) -> ResponseBlock:
-    return response_block(start + b"\r\n" + fields + b"\r\n", HeadLimits(), options or ForwardOptions())
+    return ResponseBlock(start + b"\r\n" + fields + b"\r\n", HeadLimits(), options or ForwardOptions())
 
 
 def refused(head: bytes) -> int:
     with pytest.raises(Malformed) as caught:
-        response_block(head, HeadLimits(), ForwardOptions())
+        ResponseBlock(head, HeadLimits(), ForwardOptions())
     return caught.value.status
 
 

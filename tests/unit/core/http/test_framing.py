@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.framing import request_framing, response_framing
-from gproxy.core.http.messages import Body, Fields, Framing, Malformed
+from gproxy.core.http.messages import Body, Framing, Malformed
 
 NONE = Framing(Body.NONE)
 CHUNKED = Framing(Body.CHUNKED)

@@ -9,6 +9,7 @@ import httptools
 import pytest
 
 from gproxy.core.http import heads
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.heads import (
     check_request_line,
     check_unfinished_request,
@@ -17,7 +18,8 @@ from gproxy.core.http.heads import (
     parse_response,
     parse_trailers,
 )
-from gproxy.core.http.messages import Fields, HeadLimits, Malformed
+from gproxy.core.http.messages import HeadLimits, Malformed
+from gproxy.core.remembered import Remembered
 
 LIMITS = HeadLimits()
 TOKEN_MARKS = b"!#$%&'*+-.^_`|~"
@@ -29,6 +31,12 @@ READERS: dict[str, tuple[Callable[[bytes, HeadLimits], Fields], int]] = {
     "request trailers": (lambda block, limits: parse_trailers(block, limits), 400),
     "response trailers": (lambda block, limits: parse_trailers(block, limits, 502), 502),
 }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line was read before."""
+    monkeypatch.setattr(heads, "_KNOWN", Remembered(1024))
 
 
 def each_refusal(block: bytes) -> list[str]:
@@ -93,7 +101,6 @@ def test_fields_are_found_by_lower_case_name() -> None:
         b"X: a\r\n\tb\r\n",
         b"X:\r\n a\r\n",
         b"X: a\r\n \r\n",
-        b"Transfer-Encoding:\r\n chunked\r\n",
         b"Transfer-Encoding: \x0bchunked\r\n",
         b"Transfer-Encoding: chunked\x00\r\n",
         b"Content-Length: 5\x0c\r\n",
@@ -180,6 +187,7 @@ def test_a_refusal_names_the_line() -> None:
         b"Content-Length:\r\n",
         b"Content-Length: 99999999999999999999\r\n",
         b"Transfer-Encoding:\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\n",
     ],
 )
 def test_the_second_reader_refuses_framing_that_has_two_meanings(lines: bytes) -> None:
@@ -198,6 +206,24 @@ def test_two_readings_that_differ_are_refused(
     monkeypatch.setattr(heads, "_httptools_fields", lambda *_: second_reading)
     with pytest.raises(Malformed, match="read in two ways"):
         parse_trailers(b"X: 1\r\n\r\n", LIMITS)
+
+
+def test_a_line_that_has_come_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b"X: 1\r\n"
+    parse_trailers(line + b"\r\n", LIMITS)
+    monkeypatch.setattr(heads, "_httptools_fields", None)
+    for reader, _ in READERS.values():
+        assert reader(line + line + b"\r\n", LIMITS).lines == ((b"X", b"1"), (b"X", b"1"))
+
+
+def test_a_refused_line_is_refused_again_by_each_reader() -> None:
+    each_refusal(b"X : 1\r\n\r\n")
+    each_refusal(b"X : 1\r\n\r\n")
+
+
+def test_a_long_line_is_not_remembered() -> None:
+    parse_trailers(b"X: " + b"1" * 253 + b"\r\nY: " + b"1" * 254 + b"\r\n\r\n", LIMITS)
+    assert [line.name for line in heads._KNOWN.values()] == [b"X"]
 
 
 def test_a_second_reader_that_waits_for_more_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

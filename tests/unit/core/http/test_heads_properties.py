@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gproxy.core.http.fields import Fields
 from gproxy.core.http.framing import request_framing, response_framing
 from gproxy.core.http.heads import (
+    _httptools_fields,
     check_request_line,
     check_unfinished_request,
     check_unfinished_response,
@@ -15,7 +19,7 @@ from gproxy.core.http.heads import (
     parse_response,
     parse_trailers,
 )
-from gproxy.core.http.messages import Body, Fields, HeadLimits, Malformed
+from gproxy.core.http.messages import Body, HeadLimits, Malformed
 
 LIMITS = HeadLimits()
 FRAMING = (b"content-length", b"transfer-encoding")
@@ -115,6 +119,39 @@ def test_what_is_accepted_means_the_same_when_it_is_written_again(block: bytes) 
     again = b"".join(name + b":" + value + b"\r\n" for name, value in fields.lines) + b"\r\n"
     assert parse_trailers(again, LIMITS).lines == fields.lines
     assert again.translate(None, b" \t") == block.translate(None, b" \t")
+
+
+# Lines that parsers read in the light of one another, and lines like them.
+meaningful = st.lists(
+    st.sampled_from([b"Content-Length: 5", b"content-length: 5", b"Content-Length: 6", b"Content_Length: 5",
+                     b"Content-Length: 5, 5", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked",
+                     b"transfer-encoding: identity", b"Connection: close", b"Connection: upgrade", b"Upgrade: a",
+                     b"Proxy-Connection: x", b"X: a", b"X:", b" X: a", b"X : a", b"Host: a", b""]), max_size=6
+).map(lambda lines: b"".join(line + b"\r\n" for line in lines) + b"\r\n")  # fmt: skip
+
+
+def read_as_one(block: bytes) -> tuple[tuple[bytes, bytes], ...] | None:
+    """What the expression and httptools read in the whole block alike; None where either refuses."""
+    if not re.fullmatch(rb"(?:[%b]+:[%b]*\r\n)*\r\n" % (re.escape(TOKEN), re.escape(TEXT)), block):
+        return None
+    parts = [line.partition(b":") for line in block.split(b"\r\n")[:-2]]
+    fields = tuple((name, value.strip(b" \t")) for name, _, value in parts)
+    try:
+        return fields if tuple(_httptools_fields(block, 400)) == fields else None
+    except Malformed:
+        return None
+
+
+@given(rough | meaningful | field_lines.map(block))
+def test_a_block_read_line_by_line_is_what_it_is_as_a_whole(block: bytes) -> None:
+    """Nor does it matter whether its lines have come before."""
+    for _ in range(2):
+        try:
+            fields = parse_trailers(block, LIMITS).lines
+        except Malformed:
+            assert read_as_one(block) is None
+        else:
+            assert fields == read_as_one(block)
 
 
 @given(rough | st.binary())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gproxy.core.http.forward_request import RequestBlock, request_block
+from gproxy.core.http.forward_request import RequestBlock
 from gproxy.core.http.messages import HeadLimits, Malformed
 from gproxy.core.http.options import ForwardOptions
 from gproxy.core.http.targets import resolve_target
@@ -13,7 +13,7 @@ from gproxy.core.http.targets import resolve_target
 def block(
     options: ForwardOptions | None = None, head: bytes = b"HTTP/1.1\r\nHost: old:1\r\nA: b\r\n\r\n"
 ) -> RequestBlock:
-    return request_block(head, HeadLimits(), options or ForwardOptions())
+    return RequestBlock(head, HeadLimits(), options or ForwardOptions())
 
 
 @pytest.mark.parametrize(
