@@ -17,5 +17,7 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        if message:
-            print(message, file=file or sys.stderr, end="")
+        if file is sys.stdout:
+            print(message, file=file, end="")
+        else:
+            super()._print_message(message, file)

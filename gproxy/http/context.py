@@ -23,7 +23,9 @@ from gproxy.core.settings import Forwarded, ListenerSettings
 from gproxy.service import Common, Service, Target
 
 _REMEMBERED = 512  # heads of each kind
-LONGEST = 2048  # bytes of a head that is remembered: so it is 1 MB of heads, and a few of what they say
+LONGEST = (
+    2048  # bytes of a head that is remembered: usual ones take 2 MB of each kind, the worst (126 lines each) 25 MB
+)
 
 
 class HttpContext(Service):
@@ -92,7 +94,8 @@ class HttpContext(Service):
         lines = self._lines.get(key)
         if lines is None:
             lines = client_lines(block, self.options, client, "", trusted)
-            self._lines.keep(key, lines)
+            if len(lines) <= LONGEST:
+                self._lines.keep(key, lines)
         return lines
 
     def new_id(self) -> bytes:

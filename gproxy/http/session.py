@@ -174,6 +174,7 @@ class HttpSession(ClientSide):
     def _serve_any(self) -> bool:
         """The same for whatever the client has begun to send."""
         self._method = b""
+        self.sent_before = self.client.sent  # what plain exchanges sent is counted
         size = self._read_head()
         if not size:
             return False

@@ -84,8 +84,10 @@ class Upload:
         client, mark = self._client, LowWaterMark(self._client.client)
         try:
             while not self.done:
-                if not self._splice(sink, mark):
+                if not self._splice(sink):
                     sink.write(self._next())
+                if isinstance(self._reader, LengthReader):
+                    mark.moved(self._reader.remaining)
                 self._finish_sending()
             if client.phase is UPLOAD:
                 client.phase = WAITING
@@ -117,14 +119,13 @@ class Upload:
             self._client.phase = UPLOAD  # the client that held its body back sends it
         return self._take(data)
 
-    def _splice(self, sink: Stream, mark: LowWaterMark) -> bool:
+    def _splice(self, sink: Stream) -> bool:
         """Move a long body of known length inside the kernel; whether that moved anything."""
         reader = self._reader
         if not isinstance(reader, LengthReader) or reader.remaining < READ_SIZE or self._kept is not None:
             return False
         moved = self._client.client.splice_to(sink, reader.remaining)
         reader.advance(moved)
-        mark.moved(reader.remaining)
         self.size += moved
         return bool(moved)
 

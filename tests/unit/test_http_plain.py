@@ -250,13 +250,16 @@ def test_the_id_of_a_plain_exchange_is_its_own(played: PlayedBackend) -> None:
 # --- requests that are none of its -------------------------------------------------------------------
 
 
-def test_a_malformed_head(played: PlayedBackend) -> None:
+def test_a_malformed_head_behind_plain_exchanges(played: PlayedBackend) -> None:
     with EmbeddedHttp(backend(played)) as proxy:
-        client, _ = warm(proxy, played)
+        client, server = warm(proxy, played)
         results = watched(proxy)
+        exchange(client, server, get(), dated())
         client.send(get("/", "X Bad: 1"))
-        assert read_response(client).status == 400
-        assert results == [LEFT_ALONE]
+        refusal, _ = client.rest()
+        assert refusal.startswith(b"HTTP/1.1 400 ")
+        assert results == [SERVED, LEFT_ALONE]
+        assert [record.bytes_out for record in proxy.ended(3)][-1] == len(refusal)
 
 
 def test_a_head_that_comes_in_pieces(played: PlayedBackend) -> None:

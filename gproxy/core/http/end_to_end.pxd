@@ -1,1 +1,1 @@
-# Compiled as it is.
+from gproxy.core.http.fields cimport FieldLine, Fields

@@ -57,7 +57,7 @@ class Fields:
 
     def __init__(self, lines: Iterable[tuple[bytes, bytes]] = (), known: Iterable[FieldLine] | None = None):
         """`lines` are pairs as FieldLine takes them; `known` in their place are lines that were read already."""
-        self.known = tuple([FieldLine(*line) for line in lines] if known is None else known)
+        self.known = tuple([FieldLine(*pair) for pair in lines] if known is None else known)
         self.index: dict[bytes, list[bytes]] = {}
         line: FieldLine
         for line in self.known:

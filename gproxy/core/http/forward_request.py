@@ -60,7 +60,7 @@ class RequestBlock:
 
     def with_host(self, host: bytes) -> RequestBlock:
         """The same with another Host: of an absolute-form target, or our own for HTTP/1.0 without one."""
-        other = copy(self)
+        other: RequestBlock = copy(self)
         other.host = host
         other.end_to_end = _with_host(self._host_rule or host, self._other_lines)
         return other

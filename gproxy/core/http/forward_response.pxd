@@ -1,4 +1,4 @@
-from gproxy.core.http.fields cimport Fields
+from gproxy.core.http.fields cimport FieldLine, Fields
 from gproxy.core.http.options cimport Rules
 
 

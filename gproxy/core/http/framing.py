@@ -13,7 +13,8 @@ from gproxy.core.http.fields import Fields
 from gproxy.core.http.messages import Body, Framing, Malformed
 
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
-_LENGTH = re.compile(rb"[0-9]{1,19}")
+_DIGITS = 19  # at most: of _MAX_LENGTH; and what is remembered stays small
+_LENGTH = re.compile(rb"[0-9]{1,%d}" % _DIGITS)
 _MAX_LENGTH = 2**63 - 1  # a server that counts in signed 64 bits would read more as less than nothing
 _NO_BODY = Framing(Body.NONE)
 _CHUNKED = Framing(Body.CHUNKED)
@@ -62,7 +63,7 @@ def _unknown_coding(value: bytes) -> bool:
 def _by_length(values: list[bytes], refusal: int) -> Framing:
     if len(values) > 1:
         raise Malformed(refusal, "Content-Length more than once")
-    framing = _framing_of(values[0])
+    framing = _framing_of(values[0]) if len(values[0]) <= _DIGITS else None
     if framing is None:
         raise Malformed(refusal, "Content-Length is not a number of bytes")
     return framing

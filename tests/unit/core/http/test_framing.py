@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gproxy.core.http import framing
 from gproxy.core.http.fields import Fields
 from gproxy.core.http.framing import request_framing, response_framing
 from gproxy.core.http.messages import Body, Framing, Malformed
@@ -155,3 +156,10 @@ def test_some_statuses_never_have_a_body(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 203, 205, 206, 303, 305, 400])
 def test_all_others_may_have_one(status: int) -> None:
     assert response_framing(status, 1, lengths(b"5")) == Framing(Body.LENGTH, 5)
+
+
+def test_a_long_length_is_refused_and_not_remembered() -> None:
+    before = framing._framing_of.cache_info().currsize
+    with pytest.raises(Malformed, match="not a number of bytes"):
+        request_framing(1, Fields([(b"Content-Length", b"0" * 60_000)]))
+    assert framing._framing_of.cache_info().currsize == before
