@@ -23,9 +23,11 @@ from gproxy.core.settings import Forwarded, ListenerSettings
 from gproxy.service import Common, Service, Target
 
 _REMEMBERED = 512  # heads of each kind
-LONGEST = (
-    2048  # bytes of a head that is remembered: usual ones take 2 MB of each kind, the worst (126 lines each) 25 MB
-)
+# Bytes of a remembered head. Usual ones take 2 MB of each kind, the worst (126 lines each) 25 MB.
+LONGEST = 2048
+
+# What client_lines depends on: the host that was asked for, the client, and those of its forwarding fields that count.
+_ClientKey = tuple[bytes | None, str, tuple[tuple[bytes, bytes], ...]]
 
 
 class HttpContext(Service):
@@ -48,9 +50,7 @@ class HttpContext(Service):
         self.default = targets[settings.upstream]
         self.requests: Remembered[bytes, RequestBlock] = Remembered(_REMEMBERED)
         self.responses: Remembered[bytes, ResponseBlock] = Remembered(_REMEMBERED)
-        self._lines: Remembered[tuple[bytes | None, str, tuple[tuple[bytes, bytes], ...]], bytes] = Remembered(
-            _REMEMBERED
-        )
+        self._lines: Remembered[_ClientKey, bytes] = Remembered(_REMEMBERED)
         self._targets = targets
         for target in targets.values():
             for backend in target.upstream.backends:
@@ -94,7 +94,7 @@ class HttpContext(Service):
         lines = self._lines.get(key)
         if lines is None:
             lines = client_lines(block, self.options, client, "", trusted)
-            if len(lines) <= LONGEST:
+            if len(lines) + sum(len(value) for _, value in key[2]) <= LONGEST:  # a rule may have removed what is long
                 self._lines.keep(key, lines)
         return lines
 

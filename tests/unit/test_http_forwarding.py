@@ -324,6 +324,13 @@ def test_a_client_that_is_not_trusted_is_not_believed(played: PlayedBackend) -> 
         assert (head.get("X-Forwarded-Port"), head.get("Forwarded")) == (None, None)
 
 
+@pytest.mark.parametrize("rules", ["", ", request_headers: {remove: [X-Forwarded-For]}"])
+def test_long_lines_of_a_trusted_proxy_are_not_remembered(played: PlayedBackend, rules: str) -> None:
+    with EmbeddedHttp(backend(played), listener=TRUSTED + rules) as proxy:
+        forwarded(proxy, played, get("/", "X-Forwarded-For: " + "192.0.2.1," * 300))
+        assert not proxy.service._lines
+
+
 def test_a_trusted_proxy_is_believed_and_added(played: PlayedBackend) -> None:
     with EmbeddedHttp(backend(played), listener=TRUSTED) as proxy:
         head = forwarded(proxy, played, get("/", *CAME))
